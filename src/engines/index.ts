@@ -1,0 +1,51 @@
+/** Engines run ONNX models. One interface, whatever library and device stand behind it. */
+import type { Tensor, Tensors } from "../tensor.js";
+
+export type Device = "cpu" | "cuda";
+export type EngineName = "training" | "portable";
+
+export interface SessionOptions {
+  /** Intra-op threads; default the engine's. */
+  threads?: number;
+  /** Intra-op worker threads spin while idle. Default false: decoding shares the cores. */
+  spin?: boolean;
+  /** Graph optimisation level. Default "all". */
+  optimization?: "off" | "basic" | "extended" | "all";
+}
+
+/** A plain model, loaded. One run in flight at a time; `run` leaves the event loop free. */
+export interface Session {
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  /**
+   * Feeds are read in place and must not change until the promise settles. Outputs named in `into` are written there (their
+   * shapes must be the model's), the others are fresh tensors.
+   */
+  run(feeds: Tensors, fetches?: readonly string[], into?: Tensors): Promise<Tensors>;
+  release(): void;
+}
+
+/** A training step, loaded with its parameters and state. */
+export interface TrainingSession {
+  /** Parameters updated, state advanced; resolves when the step is done. `applied` false: a non-finite gradient, nothing changed. */
+  step(inputs: Tensors, scalars: Record<string, number>): Promise<{ applied: boolean }>;
+  /** Loss and metrics of the last step. */
+  metrics(): Record<string, number>;
+  /** Copies of all parameters and all state, by name. */
+  tensors(): Tensors;
+  /** Overwrites parameters and state by name; names that the step lacks are an error. */
+  load(tensors: Tensors): void;
+  release(): void;
+}
+
+export interface Engine {
+  readonly name: EngineName;
+  readonly device: Device;
+  readonly threads: number;
+  /** Version string of the library, e.g. "1.28.0". */
+  readonly version: string;
+  session(model: Uint8Array | string, options?: SessionOptions): Promise<Session>;
+  release(): void;
+}
+
+export type { Tensor, Tensors };

@@ -1,0 +1,73 @@
+/** Immutable symbolic graphs: a value knows the node that made it, a node knows its op and its inputs. */
+import { tensor, type DType, type Tensor } from "../tensor.js";
+import type { Op } from "../ops/op.js";
+
+/** A dim is a number or a symbol. Training graphs are all numbers. */
+export type Dim = number | string;
+export type Shape = readonly Dim[];
+export interface Type {
+  readonly dtype: DType;
+  readonly shape: Shape;
+}
+
+/** Which rules reverse mode uses: standard ops only, or the training library's fused ops. */
+export type Dialect = "portable" | "training";
+
+/** Where a value stands: the path of the nearest parameter, and the dialect of the scope it was built in. */
+export interface Origin {
+  readonly path: string;
+  readonly dialect: Dialect;
+}
+
+export type Attribute = number | string | readonly number[] | { readonly float: number } | Tensor;
+export type Attributes = Readonly<Record<string, Attribute | undefined>>;
+
+export interface Value extends Type {
+  /** Graph inputs have a name and no node; constants have data; the others are output `index` of their node. */
+  readonly name?: string;
+  readonly constant?: Tensor;
+  readonly node?: Node;
+  readonly index?: number;
+  readonly origin?: Origin;
+}
+
+export interface Node {
+  readonly op: Op;
+  /** null: an optional input left out. */
+  readonly inputs: readonly (Value | null)[];
+  readonly attributes: Attributes;
+  readonly outputs: readonly Value[];
+  readonly origin?: Origin;
+}
+
+/** What ops accept: a value, or a number that becomes a constant of the other operand's dtype. */
+export type Operand = Value | number;
+
+/** A graph input. @example const x = input("x", "float32", ["B", 3, 32, 32]) */
+export function input(name: string, dtype: DType, shape: Shape, origin?: Origin): Value {
+  return { name, dtype, shape, origin };
+}
+
+export function constantOf(t: Tensor): Value {
+  return { dtype: t.dtype, shape: t.shape, constant: t };
+}
+
+/** A constant; `values` may be one number for a scalar. @example constant([2], [0.5, 2]) */
+export function constant(shape: readonly number[], values: readonly number[] | number, dtype: DType = "float32"): Value {
+  return constantOf(tensor(dtype, shape, typeof values === "number" ? [values] : values));
+}
+
+/** An int64 vector, as axes, shapes and indices are given. */
+export const int64s = (values: readonly number[]): Value => constant([values.length], values, "int64");
+
+/** The dims of a value whose shape must be all numbers. */
+export function dims(x: Type): number[] {
+  return x.shape.map((d) => {
+    if (typeof d !== "number") throw new Error(`Expected a shape of numbers but received [${x.shape.join(",")}].`);
+    return d;
+  });
+}
+export const rank = (x: Type): number => x.shape.length;
+
+/** dtype[1,2,N] */
+export const show = (t: Type): string => `${t.dtype}[${t.shape.join(",")}]`;
