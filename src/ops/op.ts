@@ -34,6 +34,8 @@ export interface OpSpec {
   readonly vjp: Vjp | "zero" | "none";
   /** The rule in the training library's ops, where it is faster. */
   readonly fused?: Vjp;
+  /** Which outputs carry a gradient. Default "first": asking for one through another output is an error. */
+  readonly differentiable?: "first" | "all";
   /** "" (ONNX) or "com.microsoft". */
   readonly domain?: "" | "com.microsoft";
   /** Needs the training library. */
