@@ -49,10 +49,10 @@ export interface Op extends OpSpec {
 
 export const op = (type: string, spec: OpSpec): Op => ({ type, domain: "", ...spec });
 
-/** Where a node stands: with its parameter if it reads one, else with its first input. */
+/** Where a node stands: with the last input that has a path, so a layer stands with its weight and a sum with its newest term. */
 function originOf(inputs: readonly (Value | null)[]): Origin | undefined {
   const known = inputs.filter((v) => v?.origin);
-  return (known.find((v) => v!.name !== undefined && v!.origin!.path) ?? known.find((v) => v!.origin!.path) ?? known[0])?.origin;
+  return (known.findLast((v) => v!.origin!.path) ?? known[0])?.origin;
 }
 
 /** Puts one node into the graph and returns its outputs. Numbers become constants of the first value's dtype. */

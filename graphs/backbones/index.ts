@@ -1,0 +1,27 @@
+/** The backbones: one file each, one line here. */
+import type { Value } from "../../src/onnx/graph.js";
+import type { Scope } from "../scope.js";
+import { resnet18, resnet34, resnet50 } from "./resnet.js";
+import { vitBase, vitSmall, vitTiny } from "./vit.js";
+
+export interface Features {
+  /** [B,D,h,w] */
+  map: Value;
+  /** [B,D] */
+  features: Value;
+}
+
+export interface Backbone<Options> {
+  summary: string;
+  defaults: Options;
+  /** D, the width of features. */
+  width(options: Options): number;
+  /** image [B,3,H,W], normalised → features; `tokens` [B,N] int64, where the network can, runs only those patches. */
+  forward(s: Scope, image: Value, options: Options, tokens?: Value): Features;
+  /** The intermediate maps, stem first, where the network has stages. */
+  stages?(s: Scope, image: Value, options: Options): Value[];
+}
+
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- options differ from entry to entry
+export const backbones = { resnet18, resnet34, resnet50, vitTiny, vitSmall, vitBase } satisfies Record<string, Backbone<any>>;
+export type BackboneName = keyof typeof backbones;

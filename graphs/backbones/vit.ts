@@ -1,0 +1,108 @@
+/**
+ * ViT (Dosovitskiy et al., ICLR 2021, arXiv 2010.11929) in APS' form: pre-norm blocks of timm 0.6.11, learned positions
+ * [N,1,D] on the patches, a class token without a position, and only the kept tokens run.
+ */
+import type { Value } from "../../src/onnx/graph.js";
+import {
+  Add,
+  Concat,
+  Expand,
+  GatherElements,
+  MatMul,
+  Mul,
+  Reshape,
+  Slice,
+  Softmax,
+  Split,
+  Squeeze,
+  Transpose,
+  transposed,
+  Unsqueeze,
+} from "../../src/ops/index.js";
+import { conv, gelu, layerNorm, linear } from "../layers.js";
+import type { Scope } from "../scope.js";
+import type { Backbone } from "./index.js";
+
+export interface ViTOptions {
+  embedDim: number;
+  depth: number;
+  numHeads: number;
+  /** Hidden width of a block's MLP over embedDim. */
+  mlpRatio: number;
+  /** Pixels a side; 2 for 32 px images, 16 for 224. */
+  patchSize: number;
+  qkvBias: boolean;
+  epsilon: number;
+}
+
+/** softmax(q·kᵀ/√d)·v over H heads: x [B,N,D] */
+export function attention(s: Scope, x: Value, heads: number, qkvBias: boolean): Value {
+  const [n, d] = x.shape.slice(1) as [number, number];
+  const qkv = Reshape(linear(s.child("qkv"), x, 3 * d, { bias: qkvBias }), [0, n, 3, heads, d / heads]);
+  const [q, k, v] = Split(Transpose(qkv, { perm: [2, 0, 3, 1, 4] }), [1, 1, 1], { axis: 0 }).map((t) => Squeeze(t, [0])); // [B,H,N,D/H]
+  const weights = Softmax(Mul(MatMul(q!, transposed(k!)), (d / heads) ** -0.5)); // [B,H,N,N]
+  const mixed = Reshape(Transpose(MatMul(weights, v!), { perm: [0, 2, 1, 3] }), [0, n, d]);
+  return linear(s.child("proj"), mixed, d);
+}
+
+/** x + attention(norm(x)), then x + mlp(norm(x)) */
+export function block(s: Scope, x: Value, o: ViTOptions): Value {
+  const d = x.shape.at(-1) as number;
+  const attended = Add(x, attention(s.child("attn"), layerNorm(s.child("norm1"), x, o.epsilon), o.numHeads, o.qkvBias));
+  const m = s.child("mlp");
+  const hidden = gelu(m, linear(m.child("fc1"), layerNorm(s.child("norm2"), attended, o.epsilon), d * o.mlpRatio));
+  return Add(attended, linear(m.child("fc2"), hidden, d));
+}
+
+/** Patches with their positions [B,N,D], the kept ones only if `tokens` [B,n] says so, class token first. */
+function embedded(s: Scope, image: Value, o: ViTOptions, tokens?: Value): Value {
+  const d = o.embedDim;
+  const p = o.patchSize;
+  const patches = conv(s.child("patchify"), image, d, p, {
+    bias: true,
+    strides: [p, p],
+    pads: [0, 0, 0, 0],
+  });
+  const [h, w] = patches.shape.slice(2) as [number, number];
+  const flat = Transpose(Reshape(patches, [0, d, h * w]), { perm: [0, 2, 1] });
+  const positions = s.parameter("pos_embedding", [h * w, 1, d], { name: "truncatedNormal", std: 0.02 });
+  let x = Add(flat, Transpose(positions, { perm: [1, 0, 2] }));
+  if (tokens) {
+    const n = tokens.shape[1] as number;
+    x = GatherElements(x, Expand(Unsqueeze(tokens, [2]), [1, n, d]), { axis: 1 });
+  }
+  const cls = s.parameter("cls_token", [1, 1, d], { name: "truncatedNormal", std: 0.02 });
+  return Concat([perImage(cls, x), x], { axis: 1 });
+}
+
+/** cls [1,1,D] once an image; where the batch is a symbol, zeros of the first token's shape carry it */
+function perImage(cls: Value, x: Value): Value {
+  const [b] = x.shape;
+  if (typeof b === "number") return Expand(cls, [b, 1, cls.shape[2] as number]);
+  return Add(Mul(Slice(x, { starts: [0], ends: [1], axes: [1] }), 0), cls);
+}
+
+/** Every token after the last norm: [B,1+N,D] */
+export function vitTokens(s: Scope, image: Value, o: ViTOptions, tokens?: Value): Value {
+  let x = embedded(s, image, o, tokens);
+  for (let i = 0; i < o.depth; i++) x = block(s.child("transformer").child(i), x, o);
+  return layerNorm(s.child("layer_norm"), x, o.epsilon);
+}
+
+const vit = (summary: string, embedDim: number, numHeads: number, patchSize: number): Backbone<ViTOptions> => ({
+  summary,
+  defaults: { embedDim, depth: 12, numHeads, mlpRatio: 4, patchSize, qkvBias: false, epsilon: 1e-5 },
+  width: (o) => o.embedDim,
+  forward(s, image, o, tokens) {
+    const all = vitTokens(s, image, o, tokens);
+    const features = Squeeze(Slice(all, { starts: [0], ends: [1], axes: [1] }), [1]);
+    const side = (image.shape[2] as number) / o.patchSize;
+    const rest = Slice(all, { starts: [1], ends: [2 ** 31 - 1], axes: [1] });
+    const map = tokens ? rest : Reshape(Transpose(rest, { perm: [0, 2, 1] }), [0, o.embedDim, side, -1]);
+    return { map, features };
+  },
+});
+
+export const vitTiny = vit("ViT-Tiny, 5.4 M parameters, patch 2", 192, 3, 2);
+export const vitSmall = vit("ViT-Small, 21.3 M parameters, patch 16", 384, 6, 16);
+export const vitBase = vit("ViT-Base, 85.3 M parameters, patch 16", 768, 12, 16);

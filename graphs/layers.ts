@@ -1,0 +1,161 @@
+/** Layers: small compositions that own parameters, with PyTorch's names and initial distributions. */
+import { constant, dims, type Value } from "../src/onnx/graph.js";
+import {
+  Add,
+  BatchNormalization,
+  BatchNormInternal,
+  Clip,
+  Concat,
+  Conv,
+  Div,
+  Erf,
+  Gelu,
+  Gemm,
+  LayerNormalization,
+  Mul,
+  perChannel,
+  ReduceMean,
+  ReduceSumSquare,
+  Relu,
+  Reshape,
+  Split,
+  Sqrt,
+  Sub,
+  type Window,
+} from "../src/ops/index.js";
+import type { Init } from "../src/step.js";
+import type { Scope } from "./scope.js";
+
+export const zerosInit: Init = { name: "constant", value: 0 };
+export const onesInit: Init = { name: "constant", value: 1 };
+
+/** U(±1/√fanIn): torch.nn.Linear and Conv2d, weight and bias alike */
+export const torchDefault = (fanIn: number): Init => ({ name: "uniform", low: -1 / Math.sqrt(fanIn), high: 1 / Math.sqrt(fanIn) });
+
+/** N(0, 2/fan): kaiming_normal_ for ReLU */
+export const kaimingNormal = (fan: number): Init => ({ name: "normal", std: Math.sqrt(2 / fan) });
+
+/** U(±√(6/(fanIn + fanOut))): xavier_uniform_ */
+export const xavierUniform = (fanIn: number, fanOut: number): Init => {
+  const bound = Math.sqrt(6 / (fanIn + fanOut));
+  return { name: "uniform", low: -bound, high: bound };
+};
+
+export interface LinearOptions {
+  bias?: boolean;
+  init?: Init;
+  biasInit?: Init;
+}
+/** y = x·Wᵀ + b: x [N,in] or [B,N,in], weight [out,in] */
+export function linear(s: Scope, x: Value, width: number, { bias = true, init, biasInit }: LinearOptions = {}): Value {
+  const inner = x.shape.at(-1) as number;
+  const w = s.parameter("weight", [width, inner], init ?? torchDefault(inner));
+  const b = bias ? s.parameter("bias", [width], biasInit ?? torchDefault(inner)) : null;
+  if (x.shape.length === 2) return Gemm(x, w, b, { transB: 1 });
+  const rows = Gemm(Reshape(x, [-1, inner]), w, b, { transB: 1 });
+  return Reshape(rows, [...x.shape.slice(0, -1).map((d) => (typeof d === "number" ? d : 0)), width]);
+}
+
+export interface ConvOptions extends Window {
+  bias?: boolean;
+  init?: Init;
+}
+/** A k×k convolution, weight [out, in/group, k, k]; padding k div 2 unless given */
+export function conv(s: Scope, x: Value, channels: number, kernel: number, { bias = false, init, ...window }: ConvOptions = {}): Value {
+  const inner = (x.shape[1] as number) / (window.group ?? 1);
+  const fan = inner * kernel * kernel;
+  const w = s.parameter("weight", [channels, inner, kernel, kernel], init ?? torchDefault(fan));
+  const b = bias ? s.parameter("bias", [channels], torchDefault(fan)) : null;
+  const p = Math.floor(kernel / 2);
+  return Conv(x, w, b, { pads: [p, p, p, p], ...window });
+}
+
+export interface BatchNormOptions {
+  epsilon?: number;
+  /** Share of the new statistics in the running ones, as PyTorch counts it. */
+  momentum?: number;
+  /** Scale and shift learned; without them γ = 1, β = 0. */
+  affine?: boolean;
+}
+/** BatchNorm over all axes but 1, with running statistics as state (variance unbiased, as PyTorch's). */
+export function batchNorm(s: Scope, x: Value, { epsilon = 1e-5, momentum = 0.1, affine = true }: BatchNormOptions = {}): Value {
+  const c = x.shape[1] as number;
+  const scale = affine ? s.parameter("weight", [c], onesInit) : constant([c], Array<number>(c).fill(1));
+  const bias = affine ? s.parameter("bias", [c], zerosInit) : constant([c], Array<number>(c).fill(0));
+  const mean = s.state("running_mean", [c], zerosInit);
+  const variance = s.state("running_var", [c], onesInit);
+  if (s.mode === "eval") return BatchNormalization(x, scale, bias, mean, variance, { epsilon });
+
+  const groups = s.bnGroups > 1 ? Split(x, grouped(s, x), { axis: 0 }) : [x];
+  const normalized = groups.map((v) => (s.dialect === "training" ? fusedBatchNorm : plainBatchNorm)(v, scale, bias, epsilon));
+  // the first group's statistics run on, as the first device's buffers are the ones saved
+  const [, batchMean, batchVariance] = normalized[0]!;
+  const n = dims(groups[0]!).reduce((a, b) => a * b, 1) / c;
+  const run = (old: Value, now: Value): Value => Add(Mul(old, 1 - momentum), Mul(now, momentum));
+  s.update("running_mean", run(mean, batchMean));
+  s.update("running_var", run(variance, Mul(batchVariance, n / (n - 1))));
+  return Concat(normalized.map(([y]) => y), { axis: 0 });
+}
+
+function grouped(s: Scope, x: Value): number[] {
+  const n = x.shape[0] as number;
+  if (n % s.bnGroups) throw new Error(`${s.path}: a batch of ${n} does not divide into bnGroups = ${s.bnGroups} equal groups.`);
+  return Array<number>(s.bnGroups).fill(n / s.bnGroups);
+}
+
+type Normalized = [y: Value, mean: Value, variance: Value];
+/** The training library's kernel hands out 1/√(σ² + ε). */
+function fusedBatchNorm(x: Value, scale: Value, bias: Value, epsilon: number): Normalized {
+  const [y, mean, inverse] = BatchNormInternal(x, scale, bias, { epsilon });
+  return [y, mean, Sub(Div(1, Mul(inverse, inverse)), epsilon)];
+}
+function plainBatchNorm(x: Value, scale: Value, bias: Value, epsilon: number): Normalized {
+  const axes = x.shape.flatMap((_, i) => (i === 1 ? [] : [i]));
+  const mean = ReduceMean(x, { axes });
+  const centred = Sub(x, mean);
+  const variance = ReduceMean(Mul(centred, centred), { axes });
+  const factor = Div(perChannel(scale, x), Sqrt(Add(variance, epsilon)));
+  const flat = (v: Value) => Reshape(v, [-1]);
+  return [Add(Mul(centred, factor), perChannel(bias, x)), flat(mean), flat(variance)];
+}
+
+/** LayerNorm over the last axis, PyTorch names */
+export function layerNorm(s: Scope, x: Value, epsilon = 1e-5): Value {
+  const d = x.shape.at(-1) as number;
+  return LayerNormalization(x, s.parameter("weight", [d], onesInit), s.parameter("bias", [d], zerosInit), { epsilon })[0];
+}
+
+/** Exact GELU: x·Φ(x) */
+export function gelu(s: Scope, x: Value): Value {
+  return s.dialect === "training" ? Gelu(x) : Mul(x, Mul(0.5, Add(1, Erf(Mul(x, Math.SQRT1_2)))));
+}
+
+/** x/max(‖x‖, 1e-12) along an axis: torch.nn.functional.normalize */
+export function l2normalize(x: Value, axis = -1): Value {
+  const norm = Sqrt(ReduceSumSquare(x, { axes: [axis], keepdims: 1 }));
+  return Div(x, Clip(norm, 1e-12, null));
+}
+
+export interface MlpLayer extends LinearOptions {
+  width: number;
+  /** after the linear layer: BatchNorm, BatchNorm without γ and β, or nothing */
+  norm?: "bn" | "bnPlain";
+  relu?: boolean;
+}
+/** Linear, BatchNorm, ReLU in turn, numbered as torch.nn.Sequential numbers them. */
+export function mlp(s: Scope, x: Value, layers: readonly MlpLayer[]): Value {
+  let index = 0;
+  return layers.reduce((v, { width, norm, relu, ...options }) => {
+    let y = linear(s.child(index++), v, width, options);
+    if (norm) y = batchNorm(s.child(index++), y, { affine: norm === "bn" });
+    if (relu) {
+      y = Relu(y);
+      index++;
+    }
+    return y;
+  }, x);
+}
+
+/** Linear–ReLU–Linear, the MoCo-v2 and SimCLR projector */
+export const projector = (s: Scope, x: Value, hidden: number, out: number): Value =>
+  mlp(s, x, [{ width: hidden, relu: true }, { width: out }]);

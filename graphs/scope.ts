@@ -1,0 +1,155 @@
+/** The one mutable object of graphs/: collects parameters, state and scalars while a graph is built. */
+import { input, show, type Dialect, type Value } from "../src/onnx/graph.js";
+import { Add, Mul, Sub } from "../src/ops/index.js";
+import type { DType } from "../src/tensor.js";
+import type { Init, Parameter, State } from "../src/step.js";
+
+export type Mode = "train" | "eval";
+
+export interface Scope {
+  /** Dotted path; names of parameters below it start with it. */
+  readonly path: string;
+  readonly mode: Mode;
+  readonly dialect: Dialect;
+  /** Batch statistics are taken over this many equal groups of the batch: what several devices do to BatchNorm. */
+  readonly bnGroups: number;
+  child(name: string | number): Scope;
+  /** The same scope with other settings. */
+  with(settings: Partial<Pick<Scope, "mode" | "bnGroups">>): Scope;
+  /** A parameter, made at its first use; later uses (a second view) get the same value. */
+  parameter(name: string, shape: readonly number[], init: Init): Value;
+  /** A state's latest value: what `update` gave it last, else what entered the step. */
+  state(name: string, shape: readonly number[], init: Init): Value;
+  update(name: string, next: Value): void;
+  /** A queue [K, …] written in a ring; `push` gives the rows that enter it after the step. */
+  ring(name: string, shape: readonly number[], init: Init): Value;
+  push(name: string, rows: Value): void;
+  /** A scheduled number, float32 []. */
+  scalar(name: string): Value;
+  /** A teacher: its parameters are state, each momentum·teacher + (1 − momentum)·student, updated before they are read. */
+  ema(name: string, student: Scope, momentum: Value): Scope;
+}
+
+interface Entry {
+  input: Value;
+  init: Init;
+  next?: Value;
+  rows?: Value;
+}
+
+/** What a root scope has collected. */
+export interface Collected {
+  parameters: Map<string, Parameter>;
+  states: Map<string, Entry>;
+  scalars: Map<string, Value>;
+}
+
+/** A root scope and what it collects. `frozen(path)`: parameters that get no update. */
+export function rootScope(
+  dialect: Dialect,
+  mode: Mode = "train",
+  frozen: (path: string) => boolean = () => false,
+): { scope: Scope; collected: Collected } {
+  const collected: Collected = { parameters: new Map(), states: new Map(), scalars: new Map() };
+  return { scope: makeScope(collected, { path: "", dialect, mode, bnGroups: 1, frozen }), collected };
+}
+
+interface Settings {
+  path: string;
+  dialect: Dialect;
+  mode: Mode;
+  bnGroups: number;
+  frozen: (path: string) => boolean;
+  teaching?: { student: Scope; momentum: Value };
+}
+
+const join = (path: string, name: string | number): string => (path ? `${path}.${name}` : String(name));
+
+function makeScope(collected: Collected, settings: Settings): Scope {
+  const { path, dialect, mode, bnGroups, frozen, teaching } = settings;
+  const origin = { path, dialect };
+  const { parameters, states, scalars } = collected;
+
+  const declare = (name: string, shape: readonly number[], init: Init, dtype: DType = "float32"): Entry => {
+    const full = join(path, name);
+    const known = states.get(full);
+    if (known) return checked(full, known.input, shape) && known;
+    const entry: Entry = { input: input(full, dtype, shape, origin), init };
+    states.set(full, entry);
+    return entry;
+  };
+  const entryOf = (name: string): Entry => {
+    const entry = states.get(join(path, name));
+    if (!entry) throw new Error(`${path || "root"}: state "${name}" is updated before it is declared.`);
+    return entry;
+  };
+
+  const learned = (name: string, shape: readonly number[], init: Init): Value => {
+    const full = join(path, name);
+    const known = parameters.get(full);
+    if (known) return checked(full, known.value, shape);
+    const value = input(full, "float32", shape, origin);
+    parameters.set(full, { name: full, value, init, trainable: !frozen(full) });
+    return value;
+  };
+  /** teacher ← m·teacher + (1 − m)·student, once a step */
+  const taught = (name: string, shape: readonly number[], init: Init): Value => {
+    const own = teaching!.student.parameter(name, shape, init);
+    const entry = declare(name, shape, { name: "copy", of: own.name! });
+    const { momentum } = teaching!;
+    return (entry.next ??= Add(Mul(own, Sub(1, momentum)), Mul(entry.input, momentum)));
+  };
+
+  return {
+    path,
+    mode,
+    dialect,
+    bnGroups,
+    child: (name) =>
+      makeScope(collected, {
+        ...settings,
+        path: join(path, name),
+        teaching: teaching && { ...teaching, student: teaching.student.child(name) },
+      }),
+    with: (changed) => makeScope(collected, { ...settings, ...changed }),
+    parameter: (name, shape, init) => (teaching ? taught : learned)(name, shape, init),
+    state: (name, shape, init) => {
+      const entry = declare(name, shape, init);
+      return entry.next ?? entry.input;
+    },
+    update: (name, next) => {
+      const entry = entryOf(name);
+      checked(join(path, name), next, entry.input.shape as number[]);
+      entry.next = next;
+    },
+    ring: (name, shape, init) => declare(name, shape, init).input,
+    push: (name, rows) => {
+      const entry = entryOf(name);
+      const [length, count] = [entry.input.shape[0] as number, rows.shape[0] as number];
+      if (length % count)
+        throw new Error(`${join(path, name)}: a queue of ${length} rows takes batches that divide it, got ${count} rows a step.`);
+      entry.rows = rows;
+    },
+    scalar: (name) => {
+      const known = scalars.get(name) ?? input(name, "float32", [], { path: "", dialect });
+      scalars.set(name, known);
+      return known;
+    },
+    ema: (name, student, momentum) =>
+      makeScope(collected, { ...settings, path: join(path, name), teaching: { student, momentum } }),
+  };
+}
+
+function checked(path: string, value: Value, shape: readonly number[]): Value {
+  if (value.shape.join() !== shape.join())
+    throw new Error(`${path} is ${show(value)} already and cannot be [${shape.join(",")}] as well.`);
+  return value;
+}
+
+/** Every state that a step changed, with its next value or its new rows; state only read stays out of the step. */
+export function statesOf({ states }: Collected): State[] {
+  return [...states].map(([name, { input, init, next, rows }]) => {
+    if (rows) return { name, input, init, rows };
+    return { name, input, init, next: next ?? input };
+  });
+}

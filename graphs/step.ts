@@ -1,0 +1,80 @@
+/** A training step: forward, loss and backward (`gradients`), then the optimizer's arithmetic (`update`), composed for one device. */
+import { gradients as differentiate } from "../src/autodiff.js";
+import { constant, input, type Dialect, type Value } from "../src/onnx/graph.js";
+import { Add, And, Less, Min, Mul, Div, ReduceSumSquare, Sqrt, Abs } from "../src/ops/index.js";
+import type { Parameter, TrainingStep } from "../src/step.js";
+import type { DrawSpec, Method, Network } from "./methods/index.js";
+import type { Optimizer } from "./optimizers.js";
+import { rootScope, statesOf } from "./scope.js";
+
+export interface StepOptions {
+  dialect: Dialect;
+  method: Method<never>;
+  methodOptions: object;
+  network: Network;
+  optimizer: Optimizer<never>;
+  optimizerOptions: object;
+  batchSize: number;
+  /** Pixels a side of the views. */
+  size: number;
+  channels?: number;
+  /** Largest global L2 norm of the gradient; longer ones are scaled down to it. */
+  clipNorm?: number;
+}
+
+/** The whole step as values of one graph. */
+export function trainingStep(o: StepOptions): TrainingStep {
+  const { scope, collected } = rootScope(o.dialect);
+  const origin = { path: "", dialect: o.dialect };
+  const method = o.method as unknown as Method<object>;
+  const optimizer = o.optimizer as unknown as Optimizer<object>;
+
+  // forward and loss
+  const views: DrawSpec[] = method
+    .views(o.methodOptions, o.size)
+    .map((v) => ({ name: v.name, dtype: "float32", shape: [v.count, o.batchSize, o.channels ?? 3, v.size, v.size] }));
+  const draws = method.draws?.(o.methodOptions, o.batchSize) ?? [];
+  const inputs = [...views, ...draws].map((d) => input(d.name, d.dtype, d.shape, origin));
+  const byName = Object.fromEntries(inputs.map((v) => [v.name!, v]));
+  const own = method.embed(scope, o.network, byName, o.methodOptions);
+  const { loss, metrics } = method.loss(scope, own, own, o.methodOptions);
+
+  // backward
+  const parameters = [...collected.parameters.values()];
+  const trainable = parameters.filter((p) => p.trainable);
+  const raw = differentiate(loss, trainable.map((p) => p.value));
+  const { norm, applied } = measured(loss, raw);
+  const clipped = o.clipNorm === undefined ? raw : raw.map((g) => Mul(g, clipFactor(norm, o.clipNorm!)));
+
+  // update
+  const lr = scope.scalar("lr");
+  const shared = scope.child("optimizer");
+  optimizer.begin?.(shared, o.optimizerOptions);
+  const updates = new Map<Parameter, Value>();
+  trainable.forEach((p, i) =>
+    updates.set(p, optimizer.update(shared.child(p.name), p.value, clipped[i]!, lr, o.optimizerOptions, shared)),
+  );
+  return {
+    dialect: o.dialect,
+    inputs,
+    scalars: [...collected.scalars.values()],
+    parameters,
+    state: statesOf(collected),
+    loss,
+    metrics: { ...metrics, gradNorm: norm },
+    applied,
+    gradients: new Map(trainable.map((p, i) => [p, raw[i]!])),
+    updates,
+  };
+}
+
+/** ‖g‖ over all parameters, and whether it and the loss are finite. */
+function measured(loss: Value, gradients: readonly Value[]): { norm: Value; applied: Value } {
+  const squares = gradients.map((g) => ReduceSumSquare(g, { keepdims: 0 }));
+  const square = squares.reduce((a, b) => Add(a, b));
+  const finite = (v: Value) => Less(Abs(v), constant([], Infinity));
+  return { norm: Sqrt(square), applied: And(finite(square), finite(loss)) };
+}
+
+/** min(1, max/(‖g‖ + 1e-6)): torch.nn.utils.clip_grad_norm_ */
+const clipFactor = (norm: Value, max: number): Value => Min(Div(constant([], max), Add(norm, 1e-6)), 1);

@@ -1,0 +1,113 @@
+/** What a training step is: the value that graphs/step.ts returns and src/artifacts packages. */
+import type { Dialect, Value } from "./onnx/graph.js";
+import { random } from "./random.js";
+import { bytesOf, fromBytes, sizeOf, zeros, type Tensor, type Tensors } from "./tensor.js";
+
+/** How a tensor starts: plain data, so that a manifest can carry it. */
+export type Init =
+  | { name: "constant"; value: number }
+  /** N(mean, std²) */
+  | { name: "normal"; std: number; mean?: number }
+  /** N(0, std²) cut at ±2 */
+  | { name: "truncatedNormal"; std: number }
+  | { name: "uniform"; low: number; high: number }
+  /** rows drawn from N(0, I), then L2-normalised: a queue of negatives */
+  | { name: "unitRows" }
+  /** equal to another tensor of the step: a teacher starts as its student */
+  | { name: "copy"; of: string }
+  /** given values: fixed position embeddings */
+  | { name: "values"; data: readonly number[] };
+
+export interface Parameter {
+  /** The reference implementation's state-dict path under its scope, e.g. student.backbone.conv1.weight. */
+  readonly name: string;
+  readonly value: Value;
+  readonly init: Init;
+  readonly trainable: boolean;
+}
+
+/** Enters a step as `input`, leaves it as `next` (same shape), or as new `rows` that the engine writes at (step · rows) mod K. */
+export type State = { readonly name: string; readonly input: Value; readonly init: Init } & (
+  | { readonly next: Value }
+  | { readonly rows: Value }
+);
+
+export interface TrainingStep {
+  readonly dialect: Dialect;
+  /** Views and draws. */
+  readonly inputs: readonly Value[];
+  /** float32 []: whatever is scheduled. */
+  readonly scalars: readonly Value[];
+  readonly parameters: readonly Parameter[];
+  readonly state: readonly State[];
+  readonly loss: Value;
+  readonly metrics: Readonly<Record<string, Value>>;
+  /** bool []: every gradient is finite. */
+  readonly applied: Value;
+  readonly gradients: ReadonlyMap<Parameter, Value>;
+  /** p ← p − update */
+  readonly updates: ReadonlyMap<Parameter, Value>;
+}
+
+const drawn = (init: Exclude<Init, { name: "copy" }>, shape: readonly number[], seed: number, name: string): Tensor => {
+  const t = zeros("float32", shape);
+  const r = random(seed, "init", name);
+  const fill = (f: (i: number) => number): void => {
+    for (let i = 0; i < t.data.length; i++) t.data[i] = f(i);
+  };
+  switch (init.name) {
+    case "constant":
+      if (init.value) t.data.fill(init.value);
+      break;
+    case "normal":
+      fill(() => (init.mean ?? 0) + init.std * r.normal());
+      break;
+    case "truncatedNormal":
+      fill(() => {
+        let z = r.normal();
+        while (Math.abs(z * init.std) > 2) z = r.normal();
+        return z * init.std;
+      });
+      break;
+    case "uniform":
+      fill(() => r.uniform(init.low, init.high));
+      break;
+    case "unitRows":
+      fill(() => r.normal());
+      normalizeRows(t.data, sizeOf(shape.slice(1)));
+      break;
+    case "values":
+      t.data.set(init.data);
+      break;
+    default:
+      init satisfies never;
+  }
+  return t;
+};
+
+function normalizeRows(data: Float32Array, width: number): void {
+  for (let at = 0; at < data.length; at += width) {
+    const row = data.subarray(at, at + width);
+    const norm = Math.sqrt(row.reduce((s, v) => s + v * v, 0));
+    row.forEach((v, i) => (row[i] = v / norm));
+  }
+}
+
+/** The tensors a step starts from: a pure function of (step, seed); `given` replaces draws by name, and copies follow it. */
+export function initialTensors(step: Pick<TrainingStep, "parameters" | "state">, seed: number, given: Tensors = {}): Tensors {
+  const all = [
+    ...step.parameters.map((p) => ({ name: p.name, shape: p.value.shape as number[], init: p.init })),
+    ...step.state.map((s) => ({ name: s.name, shape: s.input.shape as number[], init: s.init })),
+  ];
+  const out: Tensors = {};
+  for (const { name, shape, init } of all)
+    if (name in given) out[name] = given[name]!;
+    else if (init.name !== "copy") out[name] = drawn(init, shape, seed, name);
+  for (const { name, init } of all)
+    if (init.name === "copy" && !(name in out)) {
+      const source = out[init.of];
+      if (!source) throw new Error(`"${name}" starts as a copy of "${init.of}", which the step does not have.`);
+      out[name] = fromBytes(source.dtype, source.shape, bytesOf(source));
+    }
+  return out;
+}
