@@ -12,6 +12,7 @@ import {
   Gelu,
   Gemm,
   LayerNormalization,
+  MatMul,
   Mul,
   perChannel,
   ReduceMean,
@@ -21,6 +22,7 @@ import {
   Split,
   Sqrt,
   Sub,
+  Transpose,
   type Window,
 } from "../src/ops/index.js";
 import type { Init } from "../src/step.js";
@@ -52,8 +54,11 @@ export function linear(s: Scope, x: Value, width: number, { bias = true, init, b
   const w = s.parameter("weight", [width, inner], init ?? torchDefault(inner));
   const b = bias ? s.parameter("bias", [width], biasInit ?? torchDefault(inner)) : null;
   if (x.shape.length === 2) return Gemm(x, w, b, { transB: 1 });
-  const rows = Gemm(Reshape(x, [-1, inner]), w, b, { transB: 1 });
-  return Reshape(rows, [...x.shape.slice(0, -1).map((d) => (typeof d === "number" ? d : 0)), width]);
+  const outer = x.shape.slice(0, -1);
+  if (outer.every((d) => typeof d === "number"))
+    return Reshape(Gemm(Reshape(x, [-1, inner]), w, b, { transB: 1 }), [...outer, width]);
+  const y = MatMul(x, Transpose(w)); // a symbolic batch cannot be folded into rows
+  return b ? Add(y, b) : y;
 }
 
 export interface ConvOptions extends Window {

@@ -65,7 +65,16 @@ export function trainingStep(o: StepOptions): TrainingStep {
     applied,
     gradients: new Map(trainable.map((p, i) => [p, raw[i]!])),
     updates,
+    evaluation: evaluation(o, method),
   };
+}
+
+/** The exported branch in evaluation mode, on one batch of normalised images. */
+function evaluation(o: StepOptions, { encoder }: Method<object>): TrainingStep["evaluation"] {
+  const { scope, collected } = rootScope(o.dialect, "eval");
+  const image = input("image", "float32", [o.batchSize, o.channels ?? 3, o.size, o.size]);
+  const { features, map } = o.network(encoder.split(".").reduce((s, name) => s.child(name), scope), image);
+  return { inputs: [image, ...[...collected.states.values()].map((e) => e.input)], outputs: { features, map } };
 }
 
 /** ‖g‖ over all parameters, and whether it and the loss are finite. */

@@ -47,6 +47,8 @@ export interface TrainingStep {
   readonly gradients: ReadonlyMap<Parameter, Value>;
   /** p ← p − update */
   readonly updates: ReadonlyMap<Parameter, Value>;
+  /** The encoder in evaluation mode, for eval_model.onnx: its inputs are the image and the statistics it reads. */
+  readonly evaluation?: { readonly inputs: readonly Value[]; readonly outputs: Readonly<Record<string, Value>> };
 }
 
 const drawn = (init: Exclude<Init, { name: "copy" }>, shape: readonly number[], seed: number, name: string): Tensor => {

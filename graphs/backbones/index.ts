@@ -14,6 +14,8 @@ export interface Features {
 export interface Backbone<Options> {
   summary: string;
   defaults: Options;
+  /** Takes images of any height and width; else of the size it was built for. */
+  anySize: boolean;
   /** D, the width of features. */
   width(options: Options): number;
   /** image [B,3,H,W], normalised → features; `tokens` [B,N] int64, where the network can, runs only those patches. */

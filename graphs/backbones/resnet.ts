@@ -62,6 +62,7 @@ export function stages(s: Scope, image: Value, block: Block, depths: readonly nu
 const resnet = (summary: string, block: Block, depths: readonly number[], expansion: number): Backbone<ResNetOptions> => ({
   summary,
   defaults,
+  anySize: true,
   width: (o) => 8 * o.width * expansion,
   forward(s, image, o) {
     const map = stages(s, image, block, depths, o).at(-1)!;

@@ -91,6 +91,7 @@ export function vitTokens(s: Scope, image: Value, o: ViTOptions, tokens?: Value)
 
 const vit = (summary: string, embedDim: number, numHeads: number, patchSize: number): Backbone<ViTOptions> => ({
   summary,
+  anySize: false,
   defaults: { embedDim, depth: 12, numHeads, mlpRatio: 4, patchSize, qkvBias: false, epsilon: 1e-5 },
   width: (o) => o.embedDim,
   forward(s, image, o, tokens) {

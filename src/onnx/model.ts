@@ -34,7 +34,7 @@ export function toModel({ inputs, outputs, initializers = {}, metadata = {}, nam
       ...tail.map(([label, v]) => ({ opType: "Identity", input: [names.of(v)], output: [label], name: `${label}/output` })),
     ],
     input: inputs.map((v) => valueInfo(v.name!, v)),
-    output: Object.entries(outputs).map(([label, v]) => valueInfo(label, v)),
+    output: Object.entries(outputs).map(([label, v]) => valueInfo(label, named(label, v))),
     initializer: [
       ...names.constants.map(([label, t]) => tensorProto(label, t)),
       ...Object.entries(initializers).map(([label, t]) => tensorProto(label, t)),
@@ -51,6 +51,12 @@ export function toModel({ inputs, outputs, initializers = {}, metadata = {}, nam
   };
   return onnx.ModelProto.encode(onnx.ModelProto.fromObject(model)).finish();
 }
+
+/** Dims that are formulas of symbols get plain names of their own: map_2. */
+const named = (label: string, { dtype, shape }: Type): Type => ({
+  dtype,
+  shape: shape.map((d, i) => (typeof d === "number" || /^\w+$/.test(d) ? d : `${label}_${i}`)),
+});
 
 /** Nodes that the values depend on, inputs first (no recursion: networks are deep). */
 function sorted(values: readonly Value[]): Node[] {
@@ -160,6 +166,45 @@ const tensorProto = (name: string, t: Tensor) => ({
   dims: t.shape.map((d) => Long.fromNumber(d)),
   rawData: bytesOf(t),
 });
+
+/**
+ * optimizer_model.onnx: SGDOptimizerV2 at the constant rate 1, since the update arrives complete. Its `learning_rate` input is
+ * required by OrtTrainingApi and unused, so the 0.001 that every load resets it to never matters.
+ */
+export function optimizerModel(): Uint8Array {
+  const tensorType = (elemType: number, dim: object[]) => ({ tensorType: { elemType, shape: { dim } } });
+  const one = [{ dimValue: Long.fromNumber(1) }];
+  const sequence = (name: string) => ({ name, type: { sequenceType: { elemType: { tensorType: { elemType: dtypes.float32.onnx } } } } });
+  return onnx.ModelProto.encode(
+    onnx.ModelProto.fromObject({
+      irVersion,
+      producerName: "diptych",
+      opsetImport: [
+        { domain: "", version: opset },
+        { domain: "com.microsoft", version: 1 },
+      ],
+      graph: {
+        name: "optimizer",
+        node: [
+          {
+            name: "sgd",
+            opType: "SGDOptimizerV2",
+            domain: "com.microsoft",
+            input: ["one", "params", "gradients"],
+            output: ["update_completed"],
+          },
+        ],
+        input: [
+          { name: "learning_rate", type: tensorType(dtypes.float32.onnx, one) },
+          { name: "step", type: tensorType(dtypes.int64.onnx, one) },
+          ...["params", "gradients", "first_order_moments"].map(sequence),
+        ],
+        output: [{ name: "update_completed", type: tensorType(dtypes.bool.onnx, one) }],
+        initializer: [tensorProto("one", { dtype: "float32", shape: [1], data: Float32Array.of(1) })],
+      },
+    }),
+  ).finish();
+}
 
 /** What a model file says of itself. */
 export interface ModelInfo {

@@ -91,7 +91,7 @@ const full = (kernel: readonly Dim[], w: Window): FullWindow => ({
 });
 const slid = (x: Type, w: FullWindow): Dim[] =>
   [0, 1].map((i) =>
-    windowed(x.shape[2 + i]!, w.kernel_shape[i]!, w.strides[i]!, w.pads[i]! + w.pads[i + 2]!, w.dilations[i]!, i ? "w" : "h"),
+    windowed(x.shape[2 + i]!, w.kernel_shape[i]!, w.strides[i]!, w.pads[i]! + w.pads[i + 2]!, w.dilations[i]!),
   );
 const asWindow = (attributes: object): FullWindow => attributes as FullWindow;
 

@@ -1,0 +1,64 @@
+/** The exported encoder: the network in evaluation mode with its weights inside, under a contract that any runtime can read. */
+import { constant, input, type Dim, type Value } from "../src/onnx/graph.js";
+import { toModel } from "../src/onnx/model.js";
+import { Div, Sub } from "../src/ops/index.js";
+import type { Tensors } from "../src/tensor.js";
+import { backbones, type Backbone, type BackboneName } from "./backbones/index.js";
+import { rootScope } from "./scope.js";
+
+/** What metadata key "diptych" of an encoder holds. */
+export interface EncoderInfo {
+  backbone: BackboneName;
+  options: object;
+  /** Pixels a side the network was trained at. */
+  size: number;
+  /** Short side before the centre crop of `size`. */
+  resize: number;
+  mean: readonly number[];
+  std: readonly number[];
+  method: string;
+  recipe: string;
+}
+
+/** The backbone with its options over the defaults. */
+export function network(name: BackboneName, options: object = {}) {
+  const backbone = backbones[name] as Backbone<object>;
+  const resolved = { ...backbone.defaults, ...options };
+  return { backbone, options: resolved, width: backbone.width(resolved) };
+}
+
+/** (image − mean)/std, channels on axis 1 */
+const normalized = (image: Value, mean: readonly number[], std: readonly number[]): Value => {
+  const vector = (v: readonly number[]) => constant([1, v.length, 1, 1], v);
+  return Div(Sub(image, vector(mean)), vector(std));
+};
+
+/**
+ * encoder.onnx: `image` float32 [B,3,H,W], RGB in 0–1 → `features` [B,D] and `map` [B,D,h,w]. Standard ops, IR 8, opset 17; B is
+ * symbolic, and H and W where the network takes any size. `tensors`: parameters and BN statistics by the reference's names.
+ */
+export function encoderModel(info: EncoderInfo, tensors: Tensors): Uint8Array {
+  const { backbone, options } = network(info.backbone, info.options);
+  const side: [Dim, Dim] = backbone.anySize ? ["H", "W"] : [info.size, info.size];
+  const image = input("image", "float32", ["B", info.mean.length, ...side]);
+  const { scope, collected } = rootScope("portable", "eval");
+  const { features, map } = backbone.forward(scope, normalized(image, info.mean, info.std), options);
+  const names = [...collected.parameters.keys(), ...collected.states.keys()];
+  const missing = names.filter((n) => !(n in tensors));
+  if (missing.length) throw new Error(`The encoder needs "${missing[0]}"${missing.length > 1 ? ` and ${missing.length - 1} more tensors` : ""}, which the weights do not hold.`);
+  return toModel({
+    name: "encoder",
+    inputs: [image],
+    outputs: { features, map },
+    initializers: Object.fromEntries(names.map((n) => [n, tensors[n]!])),
+    metadata: { diptych: JSON.stringify(info) },
+  });
+}
+
+/** The tensors below a scope, without its path: student.backbone.conv1.weight → conv1.weight */
+export function below(path: string, tensors: Tensors): Tensors {
+  const prefix = `${path}.`;
+  return Object.fromEntries(
+    Object.entries(tensors).flatMap(([name, t]) => (name.startsWith(prefix) ? [[name.slice(prefix.length), t]] : [])),
+  );
+}
