@@ -129,7 +129,8 @@ const constantKey = (t: Tensor): string =>
 /** Outputs that nobody reads are written as "". */
 function nodeProto(n: Node, names: Names, taken: Set<Value | null>, outputs: Readonly<Record<string, Value>>) {
   const results = new Set(Object.values(outputs));
-  const output = n.outputs.map((y, i) => (i === 0 && n.outputs.length === 1) || taken.has(y) || results.has(y) ? names.of(y) : "");
+  const whole = n.op.writesAll || n.outputs.length === 1;
+  const output = n.outputs.map((y) => whole || taken.has(y) || results.has(y) ? names.of(y) : "");
   while (output.at(-1) === "") output.pop();
   return {
     name: names.of(n.outputs[0]!) + "/node",

@@ -44,6 +44,7 @@ const layerNormalization = op("LayerNormalization", {
 const layerNormalizationGrad = op("LayerNormalizationGrad", {
   domain: "com.microsoft",
   training: true,
+  writesAll: true,
   infer: ([, x, scale]) => [x!, scale!, scale!],
   vjp: "none",
 });
@@ -97,6 +98,7 @@ export const BatchNormInternal = (
 const batchNormInternal = op("BatchNormInternal", {
   domain: "com.microsoft",
   training: true,
+  writesAll: true,
   infer: ([x, scale]) => {
     if (x!.shape[1] !== scale!.shape[0]) throw new Error(`needs scale of shape [${x!.shape[1]}]`);
     return [x!, scale!, scale!, scale!, scale!];
@@ -121,6 +123,7 @@ const batchNormInternal = op("BatchNormInternal", {
 const batchNormalizationGrad = op("BatchNormalizationGrad", {
   domain: "com.microsoft",
   training: true,
+  writesAll: true,
   infer: ([, x, scale]) => [x!, scale!, scale!],
   vjp: "none",
 });

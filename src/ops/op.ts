@@ -38,6 +38,8 @@ export interface OpSpec {
   readonly differentiable?: "first" | "all";
   /** "" (ONNX) or "com.microsoft". */
   readonly domain?: "" | "com.microsoft";
+  /** The kernel writes every output, read or not: none may be left out. */
+  readonly writesAll?: boolean;
   /** Needs the training library. */
   readonly training?: boolean;
 }

@@ -1,0 +1,91 @@
+/** A training step as a plain session: parameters and state in, parameters and state out. Any ONNX Runtime runs it. */
+import type { Artifacts } from "../../artifacts/manifest.js";
+import type { Tensors } from "../../tensor.js";
+import type { SessionOptions, TrainingSession } from "../index.js";
+import type { Api, Pointer } from "./api.js";
+import { sessionOptions } from "./session.js";
+import { copyOf, exchange, needed, pingPong, Readings, releasePair, StateSet, stepInputs } from "./stateful.js";
+import { ortTensor } from "./value.js";
+
+export async function openPortable(api: Api, artifacts: Artifacts, settings: SessionOptions & { threads: number }): Promise<TrainingSession> {
+  const { manifest, stepModel, initial } = artifacts;
+  if (!stepModel) throw new Error("These artifacts hold no step_model.onnx; build them for the portable engine.");
+  const options = sessionOptions(api, settings);
+  const out: [Pointer | null] = [null];
+  try {
+    await api.call(api.ort.CreateSessionFromArray, api.env, stepModel, stepModel.byteLength, options, out);
+  } finally {
+    api.ort.ReleaseSessionOptions(options);
+  }
+  const session = out[0]!;
+  const parameters = manifest.parameters.map((p) => pingPong(api, p.name, needed(initial, p.name, p.shape)));
+  const trainable = parameters.filter((_, i) => manifest.parameters[i]!.trainable);
+  const state = new StateSet(api, manifest, initial);
+  const readings = new Readings(api, manifest);
+  const inputNames = [
+    ...manifest.inputs.map((v) => v.name),
+    ...manifest.scalars,
+    ...manifest.parameters.map((p) => p.name),
+    ...manifest.state.map((s) => s.name),
+  ];
+  const outputNames = [
+    manifest.loss,
+    ...manifest.metrics,
+    manifest.applied,
+    ...manifest.state.map((s) => s.output),
+    ...trainable.map((p) => `${p.name}.next`),
+  ];
+  let open = true;
+  let busy = false;
+  const close = (): void => {
+    api.ort.ReleaseSession(session);
+    parameters.forEach(releasePair);
+    state.release();
+    readings.release();
+  };
+
+  return {
+    async step(inputs, scalars) {
+      if (!open || busy) throw new Error(open ? "A step is in flight already." : "This training session is released.");
+      const given = stepInputs(manifest, inputs, scalars).map((v) => ortTensor(api, v));
+      const feeds = [...given, ...parameters.map((p) => p.current), ...state.inputs()].map((v) => v.pointer);
+      const fetches = [...readings.values, ...state.outputs(), ...trainable.map((p) => p.next)].map((v) => v.pointer);
+      busy = true;
+      try {
+        await api.call(api.ort.Run, session, null, inputNames, feeds, feeds.length, outputNames, outputNames.length, fetches);
+        const applied = readings.applied();
+        if (applied) {
+          trainable.forEach(exchange);
+          state.advance();
+        }
+        return { applied };
+      } finally {
+        for (const v of given) v.release();
+        busy = false;
+        if (!open) close();
+      }
+    },
+    metrics: readings.metrics,
+    tensors: (): Tensors => ({
+      ...Object.fromEntries(parameters.map((p) => [p.name, copyOf(p.current.tensor)])),
+      ...state.tensors(),
+    }),
+    load(tensors) {
+      const rest = state.load(tensors);
+      for (const p of parameters) {
+        if (!(p.name in rest)) continue;
+        const fresh = copyOf(needed(rest, p.name, p.current.tensor.shape));
+        p.current.release();
+        p.current = ortTensor(api, fresh);
+        delete rest[p.name];
+      }
+      const unknown = Object.keys(rest);
+      if (unknown.length) throw new Error(`The step has no tensor "${unknown[0]}"${unknown.length > 1 ? ` (nor ${unknown.length - 1} others)` : ""}.`);
+    },
+    release() {
+      if (!open) return;
+      open = false;
+      if (!busy) close();
+    },
+  };
+}
