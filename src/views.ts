@@ -12,6 +12,8 @@ export interface ViewSpec {
     readonly scale: readonly [number, number];
     readonly ratio?: readonly [number, number];
     readonly interpolation?: "bilinear" | "bicubic";
+    /** Filter widened when shrinking, as PIL and torchvision do by default. */
+    readonly antialias?: boolean;
   };
   /** Probability of a horizontal flip. Default 0.5. */
   readonly flip?: number;

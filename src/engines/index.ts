@@ -13,7 +13,7 @@ export interface SessionOptions {
   optimization?: "off" | "basic" | "extended" | "all";
 }
 
-/** A plain model, loaded. One run in flight at a time; `run` leaves the event loop free. */
+/** A plain model, loaded. Runs may overlap; `run` leaves the event loop free. */
 export interface Session {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];

@@ -43,7 +43,6 @@ function plainSession(api: Api, pointer: Pointer): Session {
   const inputs = names(api, pointer, "Input");
   const outputs = names(api, pointer, "Output");
   let open = true;
-  let running: Promise<unknown> = Promise.resolve();
   let pending = 0;
 
   const close = (): void => {
@@ -84,10 +83,8 @@ function plainSession(api: Api, pointer: Pointer): Session {
       const unknown = fetches.find((f) => !outputs.includes(f));
       if (unknown) throw new Error(`The model has no output "${unknown}"; it has ${outputs.join(", ")}.`);
       pending++;
-      const result = running.then(() => once(feeds, fetches, into));
-      running = result.catch(() => undefined);
       try {
-        return await result;
+        return await once(feeds, fetches, into);
       } finally {
         pending--;
         if (!open && pending === 0) close();

@@ -1,0 +1,43 @@
+/** Image files to RGB bytes, through sharp. */
+import sharp from "sharp";
+import type { Image } from "./index.js";
+
+sharp.cache(false);
+sharp.concurrency(1);
+
+/** File name endings that are read as images. */
+export const extensions = [".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif"];
+
+/**
+ * RGB uint8 of a file's first frame, upright, short side ≤ shortSide. Grey, CMYK and 16-bit become 8-bit sRGB; alpha is
+ * dropped, as PIL's convert("RGB") does.
+ */
+export async function decode(file: string | Buffer, shortSide: number): Promise<Image> {
+  const image = sharp(file, { failOn: "error", pages: 1, limitInputPixels: false }).autoOrient();
+  const { data, info } = await image
+    .resize({ width: shortSide, height: shortSide, fit: "outside", withoutEnlargement: true })
+    .toColourspace("srgb")
+    .removeAlpha()
+    .raw({ depth: "uchar" })
+    .toBuffer({ resolveWithObject: true });
+  return { width: info.width, height: info.height, data: planes(data, info.channels) };
+}
+
+/** [h·w, channels] → [3, h·w]; grey is repeated where sharp kept one channel. */
+function planes(data: Buffer, channels: number): Uint8Array {
+  const n = data.length / channels;
+  const out = new Uint8Array(3 * n);
+  for (let c = 0; c < 3; c++) {
+    const from = channels < 3 ? 0 : c;
+    for (let i = 0, at = from, to = c * n; i < n; i++, at += channels, to++) out[to] = data[at]!;
+  }
+  return out;
+}
+
+/** A picture of planes, for people: PNG bytes. */
+export async function encodePng({ width, height, data }: Image): Promise<Buffer> {
+  const n = width * height;
+  const interleaved = Buffer.alloc(3 * n);
+  for (let i = 0; i < n; i++) for (let c = 0; c < 3; c++) interleaved[3 * i + c] = data[c * n + i]!;
+  return sharp(interleaved, { raw: { width, height, channels: 3 } }).png().toBuffer();
+}
