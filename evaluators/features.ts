@@ -1,0 +1,135 @@
+/** Frozen features of any encoder.onnx: the one path through which evaluators see a network. */
+import { augmentModel, centred, feedsOf, keyOf } from "../graphs/augment.js";
+import { readModel } from "../src/onnx/model.js";
+import { augmenter } from "../src/data/augmenter.js";
+import type { Dataset } from "../src/data/index.js";
+import type { Engine } from "../src/engines/index.js";
+import type { Tensor } from "../src/tensor.js";
+import type { ViewSpec } from "../src/views.js";
+
+/** Rows [N, D]. */
+export interface Features {
+  data: Float32Array;
+  length: number;
+  width: number;
+}
+
+/** How images enter an encoder. */
+export interface Preprocessing {
+  size: number;
+  resize: number;
+  /** Applied outside the encoder; absent where it normalises inside. */
+  normalize?: { mean: readonly number[]; std: readonly number[] };
+}
+
+/** What an encoder says of itself under metadata key "diptych", or what the caller says of a foreign one. */
+export function preprocessingOf(encoder: Uint8Array, given: Partial<Preprocessing> = {}): Preprocessing {
+  const { metadata, inputs } = readModel(encoder);
+  if (metadata.diptych) {
+    const info = JSON.parse(metadata.diptych) as { size: number; resize: number };
+    return { size: given.size ?? info.size, resize: given.resize ?? (given.size ? given.size : info.resize) };
+  }
+  if (inputs.length !== 1) throw new Error(`An encoder has one input, the image; this model has ${inputs.length}: ${inputs.map((v) => v.name).join(", ")}.`);
+  const side = inputs[0]!.shape[2];
+  const size = given.size ?? (typeof side === "number" && side > 0 ? side : undefined);
+  if (!size) throw new Error("This encoder does not say the size of its images. Give --size (and --mean, --std).");
+  return { size, resize: given.resize ?? size, normalize: given.normalize };
+}
+
+const square = (p: Preprocessing): ViewSpec => ({ name: "image", count: 1, size: p.size, crop: { scale: [1, 1] }, normalize: p.normalize });
+
+/** Centre crops of images i… as [B,3,S,S]. */
+export type ImageBatches = (visit: (start: number, images: Tensor) => Promise<void>, progress?: (done: number) => void) => Promise<void>;
+
+/** Batches of unaugmented images, decoded while the previous batch is looked at. */
+export function imageBatches(engine: Engine, data: Dataset, p: Preprocessing, batchSize = 64): ImageBatches {
+  return async (visit, progress) => {
+    const view = square(p);
+    const aug = augmenter(engine);
+    const load = async (start: number): Promise<Tensor> => {
+      const count = Math.min(batchSize, data.length - start);
+      const images = await Promise.all(
+        Array.from({ length: count }, (_, i) =>
+          data.image(start + i).catch((e: Error) => {
+            throw new Error(`${data.key(start + i)} cannot be read: ${e.message.split("\n")[0]}`, { cause: e });
+          }),
+        ),
+      );
+      const { image } = await aug.batch(images, [view], (_v, _copy, i) => {
+        const d = centred(images[i]!, p.size, p.resize);
+        return { key: keyOf(d, view, "float"), model: () => augmentModel(d, view, "float"), crop: d.crop, feeds: () => feedsOf(d, view, "float") };
+      });
+      return { ...image!, shape: image!.shape.slice(1) };
+    };
+    let next = load(0);
+    for (let start = 0; start < data.length; start += batchSize) {
+      const images = await next;
+      next = start + batchSize < data.length ? load(start + batchSize) : Promise.resolve(images);
+      next.catch(() => undefined);
+      await visit(start, images);
+      progress?.(Math.min(data.length, start + batchSize));
+    }
+    aug.release();
+  };
+}
+
+/** Features of every image: the encoder's `features` output, or its first one; maps [B,D,h,w] are averaged over h and w. */
+export async function extractFeatures(engine: Engine, encoder: Uint8Array, batches: ImageBatches, length: number, progress?: (done: number) => void): Promise<Features> {
+  const session = await engine.session(encoder);
+  const output = session.outputs.includes("features") ? "features" : session.outputs[0]!;
+  let out: Features | undefined;
+  try {
+    await batches(async (start, images) => {
+      const { [output]: f } = await session.run({ [session.inputs[0]!]: images }, [output]);
+      const rows = f!.shape.length === 2 ? f! : spatialMeans(f!);
+      const width = rows.shape[1]!;
+      out ??= { data: new Float32Array(length * width), length, width };
+      out.data.set(rows.data as Float32Array, start * width);
+    }, progress);
+  } finally {
+    session.release();
+  }
+  return out!;
+}
+
+function spatialMeans(f: Tensor): Tensor {
+  const [b, d, ...rest] = f.shape as [number, number, ...number[]];
+  const area = rest.reduce((x, y) => x * y, 1);
+  const data = new Float32Array(b * d);
+  for (let i = 0; i < b * d; i++) {
+    let sum = 0;
+    for (let k = 0; k < area; k++) sum += Number(f.data[i * area + k]);
+    data[i] = sum / area;
+  }
+  return { dtype: "float32", shape: [b, d], data };
+}
+
+/** Pixels as features: what every learned feature has to beat. Channels are centred and scaled first. */
+export async function pixelFeatures(batches: ImageBatches, length: number, mean: readonly number[], std: readonly number[]): Promise<Features> {
+  let out: Features | undefined;
+  await batches((start, images) => {
+    const [b, c, h, w] = images.shape as [number, number, number, number];
+    const width = c * h * w;
+    out ??= { data: new Float32Array(length * width), length, width };
+    const area = h * w;
+    const data = images.data as Float32Array;
+    for (let i = 0; i < b * width; i++) {
+      const channel = Math.floor(i / area) % c;
+      out.data[start * width + i] = (data[i]! - mean[channel]!) / std[channel]!;
+    }
+    return Promise.resolve();
+  });
+  return out!;
+}
+
+/** Rows scaled to unit length, in place. */
+export function normalizeRows(f: Features): Features {
+  for (let i = 0; i < f.length; i++) {
+    const row = f.data.subarray(i * f.width, (i + 1) * f.width);
+    let square = 0;
+    for (const v of row) square += v * v;
+    const scale = 1 / Math.max(Math.sqrt(square), 1e-12);
+    for (let k = 0; k < row.length; k++) row[k]! *= scale;
+  }
+  return f;
+}

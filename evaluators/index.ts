@@ -1,0 +1,4 @@
+/** The judges: any encoder.onnx in, numbers out. */
+export * from "./collapse.js";
+export * from "./features.js";
+export * from "./knn.js";

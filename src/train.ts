@@ -1,0 +1,71 @@
+/** The loop: batches in, steps, hooks at steps and epochs. It knows no method and no evaluator. */
+import type { TrainingSession } from "./engines/index.js";
+import { scheduled, type Horizon, type Schedule } from "./schedules.js";
+import type { Tensors } from "./tensor.js";
+
+/** A batch that is ready for the step. */
+export interface Prepared {
+  epoch: number;
+  batch: number;
+  inputs: Tensors;
+}
+
+export interface StepReport {
+  /** Steps done, this one included. */
+  step: number;
+  epoch: number;
+  batch: number;
+  scalars: Record<string, number>;
+  metrics: Record<string, number>;
+  applied: boolean;
+  /** Milliseconds of the step, and of waiting for its batch. */
+  stepMs: number;
+  waitMs: number;
+}
+
+export interface TrainOptions extends Horizon {
+  session: TrainingSession;
+  /** Batches from (startEpoch, startBatch) on. */
+  batches: AsyncIterator<Prepared>;
+  /** lr and the method's own, by name. */
+  scalars: Record<string, Schedule>;
+  startStep: number;
+  /** After each step, before the next begins. */
+  onStep?: (report: StepReport) => Promise<void> | void;
+  /** After the last step of each epoch; epochs count from 1 here. */
+  onEpoch?: (epochsDone: number, step: number) => Promise<void> | void;
+  /** Checked between steps: true ends the loop. */
+  stopping?: () => boolean;
+  /** Consecutive non-finite steps after which training is given up; default 10. */
+  patience?: number;
+}
+
+/** Trains to the horizon, or until told to stop; returns the steps done. */
+export async function train(o: TrainOptions): Promise<number> {
+  const total = o.epochs * o.stepsPerEpoch;
+  let refused = 0;
+  let step = o.startStep;
+  let upcoming = step < total ? o.batches.next() : undefined;
+  while (upcoming && step < total && !o.stopping?.()) {
+    // the next batch is prepared while this step runs
+    const waiting = performance.now();
+    const { value: batch } = (await upcoming) as { value: Prepared };
+    const waitMs = performance.now() - waiting;
+    upcoming = step + 1 < total ? o.batches.next() : undefined;
+    upcoming?.catch(() => undefined);
+
+    const scalars = Object.fromEntries(Object.entries(o.scalars).map(([name, s]) => [name, scheduled(s, step, o)]));
+    const started = performance.now();
+    const { applied } = await o.session.step(batch.inputs, scalars);
+    const stepMs = performance.now() - started;
+    step++;
+
+    refused = applied ? 0 : refused + 1;
+    if (refused > (o.patience ?? 10))
+      throw new Error(`${refused} steps in a row had a gradient that is not finite (the last at step ${step}). Lower the learning rate, or clip with optimizer.clipNorm.`);
+    const { epoch } = batch;
+    await o.onStep?.({ step, epoch, batch: batch.batch, scalars, metrics: o.session.metrics(), applied, stepMs, waitMs });
+    if (step % o.stepsPerEpoch === 0) await o.onEpoch?.(step / o.stepsPerEpoch, step);
+  }
+  return step;
+}
