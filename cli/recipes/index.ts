@@ -1,0 +1,87 @@
+/** Recipes: saved commands, plain data. An "expected" score stands here only when it was measured by the command beside it. */
+import { cifarStatistics } from "../../src/views.js";
+import type { RecipeInput } from "./schema.js";
+
+export interface Listed {
+  recipe: RecipeInput;
+  paper: string;
+  /** Measured on 2 cores, with the command; empty until measured. */
+  cost?: string;
+  expected?: string;
+}
+
+const anchor = (method: RecipeInput["method"]): RecipeInput => ({
+  data: { name: "cifar10", size: 32, shortSide: 32, limit: 10_000 },
+  backbone: { name: "resnet18", stem: "cifar", width: 16 } as never,
+  method,
+  optimizer: {
+    name: "sgd",
+    momentum: 0.9,
+    weightDecay: 5e-4,
+    lr: { schedule: "cosine", peak: 0.06, warmupEpochs: 1 },
+  } as never,
+  batchSize: 128,
+  epochs: 15,
+  pixels: "pil",
+  evaluate: { everyEpochs: 3 },
+});
+const anchorView = { blur: null, normalize: { mean: [...cifarStatistics.mean], std: [...cifarStatistics.std] } };
+
+export const recipes = {
+  /** The main job: about a thousand small photographs of clothes that come with the package. */
+  sample: {
+    paper: "Chen et al., ICML 2020, arXiv 2002.05709",
+    recipe: {
+      summary: "SimCLR, ResNet-18 of width 16, 48 px, the photographs in samples/",
+      data: { name: "imageFolder", root: "samples", size: 48, shortSide: 80 },
+      backbone: { name: "resnet18", stem: "cifar", width: 16 } as never,
+      method: { name: "simclr", temperature: 0.2, hiddenDim: 128, outDim: 128 } as never,
+      optimizer: { name: "sgd", lr: { schedule: "cosine", peak: 0.06, warmupEpochs: 2 } } as never,
+      batchSize: 128,
+      epochs: 40,
+      evaluate: { everyEpochs: 10 },
+    },
+  },
+  /** One's own photographs: SimCLR at 64 px with the ImageNet stem, light enough for a laptop. */
+  photos: {
+    paper: "Chen et al., ICML 2020, arXiv 2002.05709",
+    recipe: {
+      summary: "SimCLR, ResNet-18, 64 px, any folder of images",
+      data: { name: "imageFolder", size: 64 },
+      backbone: { name: "resnet18" } as never,
+      method: { name: "simclr" } as never,
+      optimizer: { name: "sgd", lr: { schedule: "cosine", peak: 0.06, warmupEpochs: 5 } } as never,
+      batchSize: 64,
+      epochs: 100,
+      evaluate: { everyEpochs: 10 },
+    },
+  },
+  "simclr-r18w16-cifar10": {
+    paper: "Chen et al., ICML 2020, arXiv 2002.05709",
+    recipe: {
+      ...anchor({ name: "simclr", temperature: 0.2, hiddenDim: 128, outDim: 128, view: anchorView } as never),
+      summary: "SimCLR, ResNet-18 of width 16, 10,000 images of CIFAR-10",
+    },
+  },
+  "mocov2-r18w16-cifar10": {
+    paper: "Chen et al., 2020, arXiv 2003.04297",
+    recipe: {
+      ...anchor({ name: "mocov2", queueSize: 4096, temperature: 0.2, momentum: 0.99, hiddenDim: 128, outDim: 128, bnGroups: 1, view: anchorView } as never),
+      summary: "MoCo-v2 without shuffle-BN, ResNet-18 of width 16, 10,000 images of CIFAR-10",
+    },
+  },
+  "densecl-r18-64": {
+    paper: "Wang et al., CVPR 2021, arXiv 2011.09157",
+    recipe: {
+      summary: "DenseCL, ResNet-18 with the CIFAR stem, 64 px, any folder of images",
+      data: { name: "imageFolder", size: 64 },
+      backbone: { name: "resnet18", stem: "cifar", width: 32, init: "fan_in" } as never,
+      method: { name: "densecl", queueSize: 4096, momentum: 0.99, hiddenDim: 256 } as never,
+      optimizer: { name: "sgd", lr: { schedule: "cosine", peak: 0.06 } } as never,
+      batchSize: 64,
+      epochs: 100,
+      evaluate: { everyEpochs: 10 },
+    },
+  },
+} satisfies Record<string, Listed>;
+export type RecipeName = keyof typeof recipes;

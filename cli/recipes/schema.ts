@@ -1,0 +1,179 @@
+/** What a recipe may say: one zod schema, its parts derived from the registries and their defaults. */
+import { z } from "zod";
+import { backbones } from "../../graphs/backbones/index.js";
+import { methods } from "../../graphs/methods/index.js";
+import { optimizers } from "../../graphs/optimizers.js";
+import { datasets } from "../../src/data/index.js";
+import { unknownName } from "../../src/names.js";
+
+const positive = z.number().int().positive();
+const number = z.number().finite();
+const pair = z.tuple([number, number]);
+
+const schedule = z.union([
+  number,
+  z.strictObject({
+    schedule: z.literal("cosine"),
+    peak: number,
+    end: number.optional(),
+    warmupEpochs: number.nonnegative().optional(),
+    warmupStart: number.optional(),
+    per: z.enum(["step", "epoch"]).optional(),
+    warmup: z.enum(["plusOne", "fromZero"]).optional(),
+  }),
+  z.strictObject({
+    schedule: z.literal("step"),
+    peak: number,
+    milestones: z.array(number),
+    gamma: number.optional(),
+    warmupEpochs: number.nonnegative().optional(),
+  }),
+]);
+
+/** Parts of a view that a recipe may replace; null takes a part away. */
+const view = z.strictObject({
+  crop: z
+    .strictObject({ scale: pair, ratio: pair.optional(), interpolation: z.enum(["bilinear", "bicubic"]).optional(), antialias: z.boolean().optional() })
+    .optional(),
+  flip: number.min(0).max(1).optional(),
+  jitter: z.strictObject({ p: number, brightness: number, contrast: number, saturation: number, hue: number }).nullable().optional(),
+  grey: number.min(0).max(1).optional(),
+  blur: z.strictObject({ p: number, sigma: pair }).nullable().optional(),
+  solarize: z.strictObject({ p: number, threshold: number.optional() }).nullable().optional(),
+  normalize: z.strictObject({ mean: z.array(number), std: z.array(number) }).optional(),
+});
+
+/** The type of a default, with that default; numbers that a method schedules may be schedules. */
+function optionOf(value: unknown, scheduled: boolean) {
+  if (typeof value === "number") return scheduled ? schedule.default(value) : number.default(value);
+  if (typeof value === "boolean") return z.boolean().default(value);
+  return z.string().default(String(value));
+}
+
+/** {name, …options} of one registry entry; unknown options are refused with the known ones. */
+const choice = (name: string, defaults: object, scheduled: readonly string[] = [], extra: object = {}) =>
+  z.strictObject({
+    name: z.literal(name),
+    ...Object.fromEntries(Object.entries(defaults).map(([k, v]) => [k, optionOf(v, scheduled.includes(k))])),
+    ...extra,
+  });
+
+const named = (kind: string, registry: Record<string, unknown>, options: z.ZodType[]) =>
+  z.discriminatedUnion("name", options as never, {
+    error: (issue) => unknownName(kind, String((issue.input as { name?: unknown } | undefined)?.name), Object.keys(registry)),
+  });
+
+const methodChoices = Object.entries(methods).map(([name, m]) =>
+  choice(name, m.defaults, Object.keys((m.scalars as ((o: object) => object) | undefined)?.(m.defaults) ?? {}), { view: view.optional() }),
+);
+
+export const recipeSchema = z.strictObject({
+  summary: z.string().default(""),
+  data: z.strictObject({
+    name: z.enum(Object.keys(datasets) as [string, ...string[]]).default("imageFolder"),
+    /** Folder; given by --data where it is empty. */
+    root: z.string().default(""),
+    /** Pixels a side of the views. */
+    size: positive,
+    /** Images are decoded to this short side at most. */
+    shortSide: positive.default(256),
+    limit: positive.optional(),
+  }),
+  backbone: named("backbone", backbones, Object.entries(backbones).map(([name, b]) => choice(name, b.defaults))),
+  method: named("method", methods, methodChoices),
+  optimizer: named(
+    "optimizer",
+    optimizers,
+    Object.entries(optimizers).map(([name, o]) => choice(name, o.defaults, [], { lr: schedule, clipNorm: number.positive().optional() })),
+  ),
+  batchSize: positive,
+  epochs: positive,
+  seed: z.number().int().nonnegative().default(0),
+  pixels: z.enum(["float", "pil"]).default("float"),
+  evaluate: z
+    .strictObject({ everyEpochs: positive.default(1), k: positive.default(20), temperature: number.positive().default(0.07) })
+    .prefault({}),
+  checkpoint: z.strictObject({ everySteps: positive.default(200), keep: positive.default(2) }).prefault({}),
+});
+
+/** A recipe as it is written. */
+export type RecipeInput = z.input<typeof recipeSchema>;
+/** A recipe with every default written out. */
+export interface Recipe {
+  summary: string;
+  data: { name: string; root: string; size: number; shortSide: number; limit?: number };
+  backbone: { name: keyof typeof backbones } & Record<string, unknown>;
+  method: { name: keyof typeof methods } & Record<string, unknown>;
+  optimizer: { name: keyof typeof optimizers; lr: never; clipNorm?: number } & Record<string, unknown>;
+  batchSize: number;
+  epochs: number;
+  seed: number;
+  pixels: "float" | "pil";
+  evaluate: { everyEpochs: number; k: number; temperature: number };
+  checkpoint: { everySteps: number; keep: number };
+}
+
+/** A checked recipe with all defaults; errors name the place, what was expected and what came. */
+export function resolveRecipe(input: unknown): Recipe {
+  const result = recipeSchema.safeParse(input);
+  if (result.success) return result.data as unknown as Recipe;
+  throw new Error(result.error.issues.map((issue) => sentence(issue, input)).join("\n"));
+}
+
+function sentence(issue: z.core.$ZodIssue, input: unknown): string {
+  const path = issue.path.join(".");
+  const received = issue.path.reduce<unknown>((v, key) => (v as Record<PropertyKey, unknown> | undefined)?.[key], input);
+  const came = received === undefined ? "nothing" : JSON.stringify(received);
+  switch (issue.code) {
+    case "unrecognized_keys":
+      return unknownName(path ? `option of ${path}` : "option", issue.keys[0]!, knownKeys(issue.path, input));
+    case "invalid_type":
+      return `Expected ${issue.expected === "int" ? "a whole number" : `a ${issue.expected}`} for ${path} but received ${came}.`;
+    case "too_small":
+      return `Expected a number ${issue.inclusive ? "of at least" : "above"} ${issue.minimum} for ${path} but received ${came}.`;
+    case "invalid_value":
+      return `Expected one of ${issue.values.join(", ")} for ${path} but received ${came}.`;
+    case "invalid_union":
+      return issue.message.startsWith("Unknown") ? issue.message : `Expected a number or a schedule for ${path} but received ${came}.`;
+    default:
+      return `${path}: ${issue.message} (received ${came}).`;
+  }
+}
+
+/** The options that exist at a path. */
+function knownKeys(path: readonly PropertyKey[], input: unknown): string[] {
+  const [head] = path;
+  if (head === undefined) return Object.keys(recipeSchema.shape);
+  const name = (input as Record<string, { name?: string }>)[head as string]?.name ?? "";
+  if (path.length === 2 && path[1] === "view") return Object.keys(view.shape);
+  const registry = { method: methods, backbone: backbones, optimizer: optimizers }[head as string] as Record<string, { defaults: object }> | undefined;
+  if (registry?.[name]) return [...Object.keys(registry[name].defaults), ...(head === "optimizer" ? ["lr", "clipNorm"] : head === "method" ? ["view"] : [])];
+  const part = (recipeSchema.shape as Record<string, unknown>)[head as string] as { shape?: object } | undefined;
+  return Object.keys(part?.shape ?? { everyEpochs: 0, k: 0, temperature: 0, everySteps: 0, keep: 0 });
+}
+
+/** Applies --set a.b=value: JSON where it parses, else text. */
+export function withSettings(recipe: RecipeInput, settings: readonly string[]): RecipeInput {
+  const out = structuredClone(recipe) as Record<string, unknown>;
+  for (const setting of settings) {
+    const at = setting.indexOf("=");
+    if (at < 1) throw new Error(`Expected --set name=value but received "${setting}".`);
+    const path = setting.slice(0, at).split(".");
+    let node = out;
+    for (const key of path.slice(0, -1)) node = (node[key] ??= {}) as Record<string, unknown>;
+    if (typeof node !== "object") throw new Error(`--set ${setting}: ${path.slice(0, -1).join(".")} is a value, not a group.`);
+    const text = setting.slice(at + 1);
+    // another entry of a registry brings its own options
+    if (path.length === 2 && path[1] === "name" && node.name !== text) for (const key of Object.keys(node)) if (key !== "lr") delete node[key];
+    node[path.at(-1)!] = parsed(text);
+  }
+  return out as RecipeInput;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,402 @@
+/** A pre-training run: recipe → engine, data, step, loop, kNN, checkpoints, encoder and report, in one folder. */
+import { createWriteStream, existsSync } from "node:fs";
+import { mkdir, readdir, readFile, rename, truncate, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { collapsePanel, collapseWarning, type CollapsePanel } from "../evaluators/collapse.js";
+import { extractFeatures, imageBatches, normalizeRows, pixelFeatures } from "../evaluators/features.js";
+import { knn, type KnnResult } from "../evaluators/knn.js";
+import { augmentModel, draw, feedsOf, keyOf } from "../graphs/augment.js";
+import { below, encoderModel, network, type EncoderInfo } from "../graphs/encoder.js";
+import { methods, type Method } from "../graphs/methods/index.js";
+import { optimizers } from "../graphs/optimizers.js";
+import { trainingStep } from "../graphs/step.js";
+import { packageStep, writeArtifacts, type Manifest } from "../src/artifacts/index.js";
+import { writeSafetensors } from "../src/artifacts/safetensors.js";
+import { newestCheckpoint, saveCheckpoint, checkpointSteps, type Progress } from "../src/checkpoints.js";
+import { augmenter } from "../src/data/augmenter.js";
+import { datasets, type Dataset, type DatasetName } from "../src/data/index.js";
+import { loader } from "../src/data/loader.js";
+import type { TrainingSession } from "../src/engines/index.js";
+import type { NativeEngine } from "../src/engines/native/index.js";
+import { random } from "../src/random.js";
+import type { Schedule } from "../src/schedules.js";
+import { initialTensors, type TrainingStep } from "../src/step.js";
+import type { Tensors } from "../src/tensor.js";
+import { train, type Prepared, type StepReport } from "../src/train.js";
+import { imagenetStatistics, type ViewSpec } from "../src/views.js";
+import { initialWeights } from "./init.js";
+import type { Recipe } from "./recipes/schema.js";
+import { report } from "./report.js";
+
+/** What a run tells the world while it goes. */
+export interface Listener {
+  say(line: string): void;
+  step?(r: StepReport & { total: number; imagesPerSecond: number; waitShare: number }): void;
+}
+
+export interface RunOptions {
+  recipe: Recipe;
+  recipeName: string;
+  out: string;
+  engine: NativeEngine;
+  resume: boolean;
+  /** Weights to start from. */
+  init?: string;
+  listener: Listener;
+  /** True once the user asked to stop. */
+  stopping: () => boolean;
+}
+
+/** One row of the kNN table. */
+export interface Score {
+  epoch: number;
+  knn?: KnnResult;
+  panel: CollapsePanel;
+}
+
+export interface RunResult {
+  run: string;
+  encoder: string;
+  engine: string;
+  steps: number;
+  loss: { first: number; last: number };
+  knn: { first: number; last: number; pixels: number; se: number } | null;
+}
+
+/** Views of a recipe; a part set to null is taken away. */
+export function viewsOf(recipe: Recipe): ViewSpec[] {
+  const { name, ...options } = recipe.method;
+  const method = methods[name] as unknown as Method<object>;
+  return method.views(options, recipe.data.size).map((v) => Object.fromEntries(Object.entries(v).filter(([, part]) => part !== null)) as unknown as ViewSpec);
+}
+
+/** The training step that a recipe describes. */
+export function stepOf(recipe: Recipe, dialect: "portable" | "training"): TrainingStep {
+  const { name: methodName, ...methodOptions } = recipe.method;
+  const { name: optimizerName, lr: _lr, clipNorm, ...optimizerOptions } = recipe.optimizer;
+  const { backbone, options } = network(recipe.backbone.name, recipe.backbone);
+  return trainingStep({
+    dialect,
+    method: methods[methodName] as never,
+    methodOptions,
+    network: (s, image) => backbone.forward(s, image, options),
+    optimizer: optimizers[optimizerName] as never,
+    optimizerOptions,
+    batchSize: recipe.batchSize,
+    size: recipe.data.size,
+    clipNorm,
+  });
+}
+
+/** lr and the method's own scheduled scalars. */
+export function schedulesOf(recipe: Recipe): Record<string, Schedule> {
+  const { name, ...options } = recipe.method;
+  const method = methods[name] as unknown as Method<object>;
+  return { lr: recipe.optimizer.lr as Schedule, ...method.scalars?.(options) };
+}
+
+const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
+
+/** Opens the data of a recipe; "samples" means the photographs that come with the package. */
+export async function openData(recipe: Recipe, split: "train" | "val"): Promise<Dataset | undefined> {
+  const { name, root, shortSide, limit } = recipe.data;
+  const bundled = root === "samples" ? join(packageRoot, "samples").replace(/dist[\\/]samples$/, "samples") : root;
+  return datasets[name as DatasetName].open({ root: bundled, split, shortSide, limit: split === "train" ? limit : undefined });
+}
+
+/** The encoder's contract, as this recipe fills it. */
+const encoderInfo = (recipe: Recipe, recipeName: string): EncoderInfo => {
+  const { name, ...options } = recipe.backbone;
+  const statistics = viewsOf(recipe)[0]!.normalize ?? imagenetStatistics;
+  return {
+    backbone: name,
+    options,
+    size: recipe.data.size,
+    resize: Math.min(recipe.data.shortSide, Math.round(recipe.data.size * 1.14)),
+    mean: statistics.mean,
+    std: statistics.std,
+    method: recipe.method.name,
+    recipe: recipeName,
+  };
+};
+
+/** Scores an encoder: kNN where there are labels, and the collapse panel always. */
+async function judge(engine: NativeEngine, encoder: Uint8Array, info: EncoderInfo, recipe: Recipe, train: Dataset, val: Dataset | undefined) {
+  const p = { size: info.size, resize: info.resize };
+  const own = await extractFeatures(engine, encoder, imageBatches(engine, train, p), train.length);
+  const judged = await scored(engine, own, val && (await extractFeatures(engine, encoder, imageBatches(engine, val, p), val.length)), recipe, train, val);
+  return { knn: judged, panel: collapsePanel(normalizeRows(own)) };
+}
+
+type Rows = Awaited<ReturnType<typeof extractFeatures>>;
+async function scored(engine: NativeEngine, bank: Rows, queries: Rows | undefined, recipe: Recipe, train: Dataset, val: Dataset | undefined) {
+  if (!train.labels || !train.classes) return undefined;
+  const asked = queries && val?.labels ? { features: queries, labels: val.labels } : undefined;
+  return knn(engine, { features: bank, labels: train.labels }, asked, train.classes.length, recipe.evaluate);
+}
+
+/** kNN on the pixels themselves. */
+async function pixelScore(engine: NativeEngine, info: EncoderInfo, recipe: Recipe, train: Dataset, val: Dataset | undefined) {
+  if (!train.labels) return undefined;
+  const p = { size: info.size, resize: info.resize };
+  const rows = (d: Dataset) => pixelFeatures(imageBatches(engine, d, p), d.length, info.mean, info.std);
+  return scored(engine, await rows(train), val && (await rows(val)), recipe, train, val);
+}
+
+/** Images decoded once: kNN and the loader look at the same ones. */
+function remembered(d: Dataset, limit = 2 * 1024 ** 3): Dataset {
+  const kept = new Map<number, Awaited<ReturnType<Dataset["image"]>>>();
+  let bytes = 0;
+  return {
+    ...d,
+    key: (i) => d.key(i),
+    async image(i) {
+      const known = kept.get(i);
+      if (known) return known;
+      const image = await d.image(i);
+      if (bytes + image.data.length <= limit) {
+        kept.set(i, image);
+        bytes += image.data.length;
+      }
+      return image;
+    },
+  };
+}
+
+/** Only the images that decode, for the judges. */
+async function readableOnly(d: Dataset, broken: Set<number>, say: (line: string) => void): Promise<Dataset> {
+  const good: number[] = [];
+  for (let start = 0; start < d.length; start += 64) {
+    const ids = Array.from({ length: Math.min(64, d.length - start) }, (_, i) => start + i);
+    const ok = await Promise.all(ids.map((i) => d.image(i).then(() => true, (e: Error) => (say(`${d.key(i)} cannot be read and is left out: ${e.message.split("\n")[0]}`), broken.add(i), false))));
+    good.push(...ids.filter((_, k) => ok[k]));
+  }
+  if (good.length === d.length) return d;
+  return { ...d, length: good.length, labels: d.labels && Int32Array.from(good, (i) => d.labels![i]!), key: (i) => d.key(good[i]!), image: (i) => d.image(good[i]!) };
+}
+
+/** Largest number of training images that the judges look at. */
+const judgedImages = 10_000;
+
+/** Trains a recipe into a run folder; everything that the folder holds is DESIGN §5. */
+export async function pretrain(o: RunOptions): Promise<RunResult> {
+  const { recipe, engine, out, listener } = o;
+  const say = listener.say;
+  await mkdir(join(out, "checkpoints"), { recursive: true });
+  const log = createWriteStream(join(out, "log.txt"), { flags: "a" });
+  const tell = (line: string): void => {
+    log.write(`${line}\n`);
+    say(line);
+  };
+
+  // data
+  const data = remembered((await openData(recipe, "train"))!);
+  const val = await openData(recipe, "val");
+  const info = encoderInfo(recipe, o.recipeName);
+  const views = viewsOf(recipe);
+  if (Math.floor(data.length / recipe.batchSize) === 0)
+    throw new Error(`A batch of ${recipe.batchSize} is larger than the data: ${data.length} images. Lower it with --batch-size.`);
+
+  // step
+  const step = stepOf(recipe, engine.name);
+  const given = o.init ? await initialWeights(o.init, step, methods[recipe.method.name].encoder, tell) : {};
+  const artifacts = packageStep(step, initialTensors(step, recipe.seed, given), [engine.name]);
+  const { manifest } = artifacts;
+  const checkpoints = join(out, "checkpoints");
+  const saved = o.resume ? await newestCheckpoint(checkpoints, tell) : undefined;
+  if (o.resume && !saved && (await checkpointSteps(checkpoints)).length)
+    throw new Error(`None of the checkpoints in ${checkpoints} can be read. Start anew with another --out.`);
+  if (!o.resume) await writeRecipe(out, recipe, o.recipeName);
+  await writeArtifacts(join(out, "artifacts"), artifacts);
+  const session = await engine.trainingSession(artifacts);
+  if (saved) {
+    session.load(saved.tensors);
+    tell(`Resuming at step ${saved.progress.step}.`);
+    if (saved.progress.threads !== engine.threads)
+      tell(`Warning: the run used ${saved.progress.threads} threads, this has ${engine.threads}: sums differ in their last bits.`);
+  }
+
+  // batches
+  const broken = new Set(saved?.progress.broken);
+  const judgedTrain = await readableOnly({ ...data, length: Math.min(data.length, judgedImages), labels: data.labels?.slice(0, judgedImages) }, new Set(), tell);
+  const feed = loader(data, {
+    batchSize: recipe.batchSize,
+    seed: recipe.seed,
+    broken,
+    cacheBytes: 0,
+    onBroken: (key, reason) => tell(`${key} cannot be read and is replaced: ${reason}`),
+  });
+  const aug = augmenter(engine);
+  const batches = prepared(recipe, views, feed.from(saved?.progress.epoch ?? 0, saved?.progress.batch ?? 0), aug);
+  const stepsPerEpoch = feed.batchesPerEpoch;
+  const total = stepsPerEpoch * recipe.epochs;
+
+  // books
+  const metricsFile = join(out, "metrics.jsonl");
+  const startStep = saved?.progress.step ?? 0;
+  const history = await keptMetrics(metricsFile, startStep);
+  const metrics = createWriteStream(metricsFile, { flags: "a" });
+  const scores: Score[] = history.scores;
+  const losses: [step: number, loss: number][] = history.losses;
+  const progressAt = (s: number): Progress => ({
+    step: s,
+    epoch: Math.floor(s / stepsPerEpoch),
+    batch: s % stepsPerEpoch,
+    broken: [...broken],
+    threads: engine.threads,
+  });
+  let savedAt = saved ? startStep : -1;
+  const save = async (s: number): Promise<void> => {
+    if (savedAt === s) return;
+    await saveCheckpoint(checkpoints, manifest, session.tensors(), progressAt(s), recipe.checkpoint.keep);
+    savedAt = s;
+  };
+  const encoderBytes = (): Uint8Array => encoderModel(info, encoderTensors(recipe, session.tensors()));
+  const evaluate = async (epoch: number): Promise<void> => {
+    const score: Score = { epoch, ...(await judge(engine, encoderBytes(), info, recipe, judgedTrain, val)) };
+    scores.push(score);
+    metrics.write(JSON.stringify({ epoch, knn: score.knn, ...score.panel }) + "\n");
+    const words = score.knn ? `kNN top1 ${score.knn.top1.toFixed(2)} ± ${score.knn.se.toFixed(2)}, ` : "";
+    tell(`epoch ${epoch}: ${words}feature spread ${score.panel.std.toFixed(2)}, effective rank ${score.panel.effectiveRank.toFixed(1)}`);
+    const warning = collapseWarning(score.panel);
+    if (warning && epoch > 0) tell(`Warning: ${warning}`);
+  };
+
+  // loop
+  const pixels = await pixelScore(engine, info, recipe, judgedTrain, val);
+  if (pixels) tell(`raw pixels: kNN top1 ${pixels.top1.toFixed(2)} ± ${pixels.se.toFixed(2)}`);
+  if (startStep === 0 && scores.length === 0) await evaluate(0);
+  let [epochLoss, epochSteps] = [0, 0];
+  const began = performance.now();
+  let waited = 0;
+  const done = await train({
+    session,
+    batches,
+    scalars: schedulesOf(recipe),
+    startStep,
+    stepsPerEpoch,
+    epochs: recipe.epochs,
+    stopping: o.stopping,
+    async onStep(r) {
+      if (!r.applied) tell(`Step ${r.step} had a gradient that is not finite; it changed nothing.`);
+      losses.push([r.step, r.metrics.loss!]);
+      epochLoss += r.metrics.loss!;
+      epochSteps++;
+      waited += r.waitMs;
+      metrics.write(JSON.stringify({ step: r.step, epoch: r.epoch, ...r.scalars, ...r.metrics, stepMs: +r.stepMs.toFixed(1), waitMs: +r.waitMs.toFixed(1) }) + "\n");
+      const elapsed = performance.now() - began;
+      listener.step?.({ ...r, total, imagesPerSecond: ((r.step - startStep) * recipe.batchSize * 1000) / elapsed, waitShare: waited / elapsed });
+      if (r.step % recipe.checkpoint.everySteps === 0) await save(r.step);
+    },
+    async onEpoch(epoch, s) {
+      log.write(`epoch ${epoch}: mean loss ${(epochLoss / epochSteps).toFixed(4)}\n`);
+      [epochLoss, epochSteps] = [0, 0];
+      if (epoch % recipe.evaluate.everyEpochs === 0 || epoch === recipe.epochs) await evaluate(epoch);
+      if (s === total) await save(s);
+    },
+  });
+  if (done < total) {
+    await save(done);
+    tell(`Stopped at step ${done} of ${total}; continue with: diptych pretrain --resume --out ${out}`);
+  }
+
+  // what remains
+  const tensors = session.tensors();
+  const encoder = join(out, "encoder.onnx");
+  await writeAtomically(encoder, encoderModel(info, encoderTensors(recipe, tensors)));
+  await writeAtomically(join(out, "encoder.safetensors"), writeSafetensors(below(methods[recipe.method.name].encoder, tensors), { format: "pt" }));
+  await writeAtomically(join(out, "report.html"), report({ recipe, recipeName: o.recipeName, losses, scores, pixels, engine }));
+  session.release();
+  aug.release();
+  await Promise.all([closed(metrics), closed(log)]);
+  const [first, last] = [scores.find((s) => s.knn)?.knn, scores.findLast((s) => s.knn)?.knn];
+  return {
+    run: out,
+    encoder,
+    engine: engine.name,
+    steps: done,
+    loss: { first: losses[0]?.[1] ?? NaN, last: losses.at(-1)?.[1] ?? NaN },
+    knn: first && last && pixels ? { first: first.top1, last: last.top1, pixels: pixels.top1, se: last.se } : null,
+  };
+}
+
+const encoderTensors = (recipe: Recipe, tensors: Tensors): Tensors => below(methods[recipe.method.name].encoder, tensors);
+
+/** Decoded batches → views and draws, all a function of (seed, step). */
+async function* prepared(recipe: Recipe, views: readonly ViewSpec[], batches: AsyncIterable<{ epoch: number; batch: number; indices: number[]; images: Parameters<typeof draw>[1][] }>, aug: ReturnType<typeof augmenter>): AsyncGenerator<Prepared, never> {
+  const { name, ...options } = recipe.method;
+  const method = methods[name] as unknown as Method<object>;
+  const { seed, pixels, batchSize } = recipe;
+  for await (const { epoch, batch, images } of batches) {
+    const inputs = await aug.batch(images as never, views, (view, copy, i) => {
+      const d = draw(random(seed, "augment", epoch, batch, i, view.name, copy), images[i]!, view);
+      return { key: keyOf(d, view, pixels), model: () => augmentModel(d, view, pixels), crop: d.crop, feeds: () => feedsOf(d, view, pixels) };
+    });
+    yield { epoch, batch, inputs: { ...inputs, ...method.draw?.(random(seed, "draw", epoch, batch), options, batchSize) } };
+  }
+  throw new Error("The batches ended.");
+}
+
+async function writeAtomically(file: string, bytes: Uint8Array | string): Promise<void> {
+  await writeFile(`${file}.writing`, bytes);
+  await rename(`${file}.writing`, file);
+}
+
+const closed = (stream: ReturnType<typeof createWriteStream>): Promise<void> => new Promise((done) => stream.end(() => done()));
+
+async function writeRecipe(out: string, recipe: Recipe, name: string): Promise<void> {
+  await writeFile(join(out, "recipe.json"), JSON.stringify({ recipe: name, ...recipe }, null, 2) + "\n");
+}
+
+/** The recipe of a run folder, resolved as it was. */
+export async function recipeIn(out: string): Promise<{ name: string; recipe: Recipe }> {
+  const file = join(out, "recipe.json");
+  const text = await readFile(file, "utf8").catch(() => {
+    throw new Error(`${resolve(out)} is not a run: it has no recipe.json.`);
+  });
+  const { recipe: name, ...recipe } = JSON.parse(text) as Recipe & { recipe: string };
+  return { name, recipe };
+}
+
+/** Keeps the lines of steps up to `step`: a resumed log goes on from its checkpoint. */
+async function keptMetrics(file: string, step: number): Promise<{ losses: [number, number][]; scores: Score[] }> {
+  const losses: [number, number][] = [];
+  const scores: Score[] = [];
+  if (!existsSync(file)) return { losses, scores };
+  let kept = 0;
+  for (const line of (await readFile(file, "utf8")).split("\n")) {
+    let row: { step?: number; loss?: number; epoch: number; knn?: KnnResult } & CollapsePanel;
+    try {
+      row = JSON.parse(line) as typeof row;
+    } catch {
+      break;
+    }
+    if (row.step === undefined) {
+      // a score belongs to the steps before it
+      scores.push({ epoch: row.epoch, knn: row.knn, panel: row });
+    } else {
+      if (row.step > step) break;
+      losses.push([row.step, row.loss!]);
+    }
+    kept += Buffer.byteLength(line) + 1;
+  }
+  await truncate(file, step === 0 ? 0 : kept);
+  return step === 0 ? { losses: [], scores: [] } : { losses, scores };
+}
+
+/** runs/NAME-1, -2, …: the first that does not exist. */
+export async function freshRun(name: string): Promise<string> {
+  const taken = new Set(await readdir("runs").catch(() => [] as string[]));
+  for (let n = 1; ; n++) if (!taken.has(`${name}-${n}`)) return join("runs", `${name}-${n}`);
+}
+
+/** The newest run of a recipe. */
+export async function newestRun(name: string): Promise<string> {
+  const numbers = (await readdir("runs").catch(() => [] as string[])).flatMap((f) => (f.startsWith(`${name}-`) ? [Number(f.slice(name.length + 1))] : []));
+  const newest = Math.max(...numbers.filter(Number.isInteger));
+  if (!Number.isFinite(newest)) throw new Error(`There is no run of ${name} in runs/ to resume. Name one with --out.`);
+  return join("runs", `${name}-${newest}`);
+}
+
+export type { Manifest, TrainingSession };
