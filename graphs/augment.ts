@@ -29,7 +29,7 @@ import {
   Where,
 } from "../src/ops/index.js";
 import type { Random } from "../src/random.js";
-import { tensor, zeros, type Tensor, type Tensors } from "../src/tensor.js";
+import { tensor, zeros, type DType, type Tensor, type Tensors } from "../src/tensor.js";
 import type { Pixels, ViewSpec } from "../src/views.js";
 
 // ---------------------------------------------------------------- draw
@@ -155,7 +155,7 @@ function resizeMatrix(n: number, size: number, how: Filter, layout: "rows" | "co
 const reflected = (i: number, n: number): number => (n === 1 ? 0 : i < 0 ? -i : i >= n ? 2 * (n - 1) - i : i);
 
 /** torchvision gaussian_blur along one axis as a matrix [n, n], reflect padding; kernel default covers ±3σ. */
-export function blurMatrix(n: number, sigma: number, kernel = 2 * Math.max(1, Math.ceil(3 * sigma)) + 1): Tensor {
+export function blurMatrix(n: number, sigma: number, kernel = 2 * Math.max(1, Math.ceil(3 * sigma)) + 1): Tensor<"float32"> {
   const radius = Math.min((kernel - 1) / 2, n - 1);
   const weights = Array.from({ length: 2 * radius + 1 }, (_, i) => Math.exp(-((i - radius) ** 2) / (2 * sigma * sigma)));
   const sum = weights.reduce((a, b) => a + b, 0);
@@ -165,11 +165,11 @@ export function blurMatrix(n: number, sigma: number, kernel = 2 * Math.max(1, Ma
 }
 
 /** Pillow's box blur of real radius along one axis as a matrix [n, n]: whole weights inside, a fraction at both ends, edges repeated. */
-export function boxMatrix(n: number, radius: number): Tensor {
+export function boxMatrix(n: number, radius: number): Tensor<"float64"> {
   const whole = Math.floor(radius);
-  const w = Math.floor(2 ** 24 / (radius * 2 + 1));
+  const w = Math.floor(Math.fround(2 ** 24 / Math.fround(Math.fround(radius) * 2 + 1))); // C's float, then an integer
   const edge = Math.floor((2 ** 24 - (whole * 2 + 1) * w) / 2);
-  const t = zeros("float32", [n, n]);
+  const t = zeros("float64", [n, n]);
   const clamp = (i: number) => Math.min(Math.max(i, 0), n - 1);
   for (let i = 0; i < n; i++)
     for (let k = -whole - 1; k <= whole + 1; k++)
@@ -212,16 +212,15 @@ export function augmentModel(d: Draw, view: ViewSpec, pixels: Pixels): Uint8Arra
   const columns = input("columns", "float32", ["w", s]);
   const rows = input("rows", "float32", [s, "h"]);
   const inputs = [image, columns, rows];
-  const extra = (name: string, shape: number[]): Value => {
-    const v = input(name, "float32", shape);
+  const extra: Extra = (name, shape, dtype = "float32") => {
+    const v = input(name, dtype, shape);
     inputs.push(v);
     return v;
   };
   const across = MatMul(Cast(image, "float32"), columns); // [3,h,S], PIL's order: width first
   let x = pixels === "pil" ? toLevels(MatMul(rows, toLevels(across))) : MatMul(rows, across); // [3,S,S]
-  if (pixels === "float" && view.crop.interpolation === "bicubic") x = Clip(x, 0, 1);
   const apply = pixels === "pil" ? pilStage : floatStage;
-  d.stages.forEach((stage, i) => (x = apply(kindOf(stage), x, s, (name, shape) => extra(`${name}${i}`, shape))));
+  d.stages.forEach((stage, i) => (x = apply(kindOf(stage), x, s, (name, shape, dtype) => extra(`${name}${i}`, shape, dtype))));
   if (pixels === "pil") x = Mul(x, 1 / 255);
   if (view.normalize) {
     const { mean, std } = view.normalize;
@@ -230,7 +229,7 @@ export function augmentModel(d: Draw, view: ViewSpec, pixels: Pixels): Uint8Arra
   return toModel({ name: "augment", inputs, outputs: { view: x } });
 }
 
-type Extra = (name: string, shape: number[]) => Value;
+type Extra = (name: string, shape: number[], dtype?: DType) => Value;
 
 /** x in [0,1] */
 function floatStage(kind: Kind, x: Value, s: number, extra: Extra): Value {
@@ -276,7 +275,7 @@ function hueOf(x: Value): { sextant: Value; chroma: Value; highest: Value } {
 
 /** v − chroma·clip(min(k, 4 − k), 0, 1) with k = (n + 6h) mod 6, n = 5, 3, 1 for r, g, b */
 function fromHue(sextant: Value, chroma: Value, highest: Value): Value {
-  const turned = Add(sextant, constant([3, 1, 1], [5, 3, 1])); // [3,S,S]
+  const turned = Add(sextant, constant([3, 1, 1], [5, 3, 1], sextant.dtype)); // [3,S,S]
   const k = Sub(turned, Mul(Floor(Mul(turned, 1 / 6)), 6));
   return Sub(highest, Mul(chroma, Clip(Min(k, Sub(4, k)), 0, 1)));
 }
@@ -297,12 +296,13 @@ function pilStage(kind: Kind, x: Value, s: number, extra: Extra): Value {
     case "hue":
       return pilHue(x, extra("shift", [1]));
     case "blur": {
-      const m = extra("box", [s, s]);
-      const t = extra("boxColumns", [s, s]);
-      let y = x;
-      for (let pass = 0; pass < 3; pass++) y = toLevels(MatMul(y, t));
-      for (let pass = 0; pass < 3; pass++) y = toLevels(MatMul(m, y));
-      return y;
+      // three passes along each axis, rounded after each; in float64, for ties are decided by the 24th bit of the weights
+      const m = extra("box", [s, s], "float64");
+      const t = extra("boxColumns", [s, s], "float64");
+      let y = Cast(x, "float64");
+      for (let pass = 0; pass < 3; pass++) y = Floor(Add(MatMul(y, t), 0.5));
+      for (let pass = 0; pass < 3; pass++) y = Floor(Add(MatMul(m, y), 0.5));
+      return Cast(y, "float32");
     }
     case "gaussian":
       return toLevels(gaussian(x, s, extra));
@@ -319,16 +319,24 @@ const lumaLevels = (x: Value, s: number): Value => {
   return Reshape(Floor(Mul(Add(sum, 0x8000), 1 / 65536)), [1, s, s]);
 };
 
-/** Through PIL's 8-bit HSV: hue and saturation truncated to levels, the hue shifted by whole levels and wrapped. */
+/** Through PIL's 8-bit HSV (Pillow Convert.c): hue and saturation truncated to levels, the hue shifted by whole levels and wrapped. */
 function pilHue(x: Value, levels: Value): Value {
-  const { sextant, chroma, highest } = hueOf(x);
-  const turns = Add(Mul(sextant, 1 / 6), 1);
-  const hue = Floor(Mul(Sub(turns, Floor(turns)), 255)); // 0…255
-  const shifted = Add(hue, levels);
-  const wrapped = Sub(shifted, Mul(Floor(Mul(shifted, 1 / 256)), 256));
-  const saturation = Floor(Mul(Div(chroma, Max(highest, 1)), 255));
-  const scaled = Mul(highest, Mul(saturation, 1 / 255)); // v·s
-  return Round(fromHue(Mul(wrapped, 6 / 255), scaled, highest));
+  const [r, g, b] = Split(x, [1, 1, 1], { axis: 0 }) as [Value, Value, Value];
+  const highest = ReduceMax(x, { axes: [0] });
+  const chroma = Sub(highest, ReduceMin(x, { axes: [0] }));
+  const [rc, gc, bc] = [r, g, b].map((c) => Cast(Div(Sub(highest, c), Max(chroma, 1)), "float64")) as [Value, Value, Value];
+  const rest = Where(Equal(g, highest), Sub(Add(rc, 2), bc), Sub(Add(gc, 4), rc));
+  // C's double arithmetic, kept in a float in between
+  const sextant = Cast(Cast(Where(Equal(r, highest), Sub(bc, gc), rest), "float32"), "float64");
+  const turns = Add(Div(sextant, 6), 1);
+  const level = (v: Value) => Floor(Mul(Cast(v, "float64"), 255));
+  const hue = level(Cast(Sub(turns, Floor(turns)), "float32"));
+  const shifted = Add(hue, Cast(levels, "float64"));
+  const wrapped = Sub(shifted, Mul(Floor(Div(shifted, 256)), 256));
+  const saturation = level(Div(chroma, Max(highest, 1)));
+  const value = Cast(highest, "float64");
+  const share = Div(saturation, 255);
+  return Cast(Floor(Add(fromHue(Div(Mul(wrapped, 6), 255), Mul(value, share), value), 0.5)), "float32");
 }
 
 const one = (v: number): Tensor => tensor("float32", [1], [v]);
@@ -401,9 +409,9 @@ function pilFeeds(s: Stage, size: number): Tensors {
   }
 }
 
-function transposedMatrix(t: Tensor): Tensor {
+function transposedMatrix(t: Tensor<"float32"> | Tensor<"float64">): Tensor {
   const n = t.shape[0]!;
-  const out = zeros("float32", [n, n]);
-  for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) out.data[j * n + i] = t.data[i * n + j] as number;
+  const out = zeros(t.dtype, [n, n]);
+  for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) out.data[j * n + i] = t.data[i * n + j]!;
   return out;
 }

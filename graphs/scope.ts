@@ -1,6 +1,6 @@
 /** The one mutable object of graphs/: collects parameters, state and scalars while a graph is built. */
 import { input, show, type Dialect, type Value } from "../src/onnx/graph.js";
-import { Add, Mul, Sub } from "../src/ops/index.js";
+import { Add, Mul, stopGradient, Sub } from "../src/ops/index.js";
 import type { DType } from "../src/tensor.js";
 import type { Init, Parameter, State } from "../src/step.js";
 
@@ -92,12 +92,12 @@ function makeScope(collected: Collected, settings: Settings): Scope {
     parameters.set(full, { name: full, value, init, trainable: !frozen(full) });
     return value;
   };
-  /** teacher ← m·teacher + (1 − m)·student, once a step */
+  /** teacher ← m·teacher + (1 − m)·student, once a step; no gradient reaches the student through it */
   const taught = (name: string, shape: readonly number[], init: Init): Value => {
     const own = teaching!.student.parameter(name, shape, init);
     const entry = declare(name, shape, { name: "copy", of: own.name! });
     const { momentum } = teaching!;
-    return (entry.next ??= Add(Mul(own, Sub(1, momentum)), Mul(entry.input, momentum)));
+    return (entry.next ??= Add(Mul(stopGradient(own), Sub(1, momentum)), Mul(entry.input, momentum)));
   };
 
   return {

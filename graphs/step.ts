@@ -86,4 +86,4 @@ function measured(loss: Value, gradients: readonly Value[]): { norm: Value; appl
 }
 
 /** min(1, max/(‖g‖ + 1e-6)): torch.nn.utils.clip_grad_norm_ */
-const clipFactor = (norm: Value, max: number): Value => Min(Div(constant([], max), Add(norm, 1e-6)), 1);
+export const clipFactor = (norm: Value, max: number): Value => Min(Div(constant([], max), Add(norm, 1e-6)), 1);

@@ -87,8 +87,9 @@ export const BatchNormInternal = (
   { epsilon = 1e-5 }: { epsilon?: number } = {},
 ): [Value, Value, Value] => {
   const c = scale.shape[0] as number;
+  // the kernel writes over these, so they must not equal, and be merged with, a constant that somebody reads
   const ignored = (v: number) => constant([c], Array<number>(c).fill(v), scale.dtype);
-  const outputs = apply(batchNormInternal, [x, scale, bias, ignored(0), ignored(1)], {
+  const outputs = apply(batchNormInternal, [x, scale, bias, ignored(0.0625), ignored(1.0625)], {
     epsilon: { float: epsilon },
     momentum: { float: 0.9 },
     training_mode: 1,

@@ -90,7 +90,8 @@ export class StateSet {
   }
 }
 
-function enqueue({ queue, rows }: Ring, step: number): void {
+/** Writes the rows at (step · rows) mod K. */
+export function enqueue({ queue, rows }: { queue: { tensor: Tensor }; rows: { tensor: Tensor } }, step: number): void {
   const [length, count] = [queue.tensor.shape[0]!, rows.tensor.shape[0]!];
   const width = queue.tensor.data.length / length;
   queue.tensor.data.set(rows.tensor.data as never, ((step * count) % length) * width);

@@ -1,0 +1,41 @@
+/** Runs files of golden's format through the product's code. */
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import type { NativeEngine } from "../../src/engines/native/index.js";
+import { augmentComplaints } from "./augment.js";
+import { compared, type GoldenCase, type GoldenFile, type Kind, type Outcome } from "./case.js";
+import { denseclKinds, ema } from "./densecl.js";
+import { networkComplaints } from "./networks.js";
+import { clip, optimizer, schedule } from "./optimizers.js";
+
+/** method → kind → what computes it. Kinds that are missing are not built yet. */
+const kinds: Record<string, Record<string, Kind>> = {
+  densecl: denseclKinds,
+  optimizers: { optimizer, clip, schedule },
+};
+/** Kinds whose meaning is the same in every file. */
+const common: Record<string, Kind> = { ema };
+
+export async function readGolden(path: string): Promise<{ file: GoldenFile; cases: GoldenCase[] }> {
+  const { cases, ...file } = JSON.parse(await readFile(path, "utf8")) as { cases: GoldenCase[]; method: string };
+  return { file: { ...file, path: resolve(path) }, cases };
+}
+
+async function complaintsOf(engine: NativeEngine, c: GoldenCase, file: GoldenFile): Promise<string[] | undefined> {
+  if (file.method === "augment") return augmentComplaints(engine, c, file);
+  if (c.kind === "network") return networkComplaints(engine, c, file.path, engine.training ? "training" : "portable");
+  const kind = kinds[file.method]?.[c.kind] ?? common[c.kind];
+  const got = await kind?.(engine, c, file);
+  return got && compared(c, got);
+}
+
+/** One case on one engine. */
+export async function goldenOutcome(engine: NativeEngine, c: GoldenCase, file: GoldenFile): Promise<Outcome> {
+  try {
+    const detail = await complaintsOf(engine, c, file);
+    if (!detail) return { name: c.name, status: "skipped", detail: [] };
+    return { name: c.name, status: detail.length ? "failed" : "passed", detail };
+  } catch (error) {
+    return { name: c.name, status: "failed", detail: [(error as Error).stack ?? String(error)] };
+  }
+}

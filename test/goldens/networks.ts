@@ -1,0 +1,191 @@
+/** Networks against torchvision, timm and the papers' code: outputs, gradients and running statistics, from weights given by formula. */
+import { readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { backbones, type Backbone, type BackboneName } from "../../graphs/backbones/index.js";
+import { vitTokens, type ViTOptions } from "../../graphs/backbones/vit.js";
+import { batchNorm, l2normalize, linear, mlp } from "../../graphs/layers.js";
+import { rootScope, type Mode, type Scope } from "../../graphs/scope.js";
+import { gradients } from "../../src/autodiff.js";
+import { readSafetensors } from "../../src/artifacts/safetensors.js";
+import { constantOf, input, type Dialect, type Value } from "../../src/onnx/graph.js";
+import { Concat, Mul, ReduceSum, Relu, Slice, spatialMean, Squeeze } from "../../src/ops/index.js";
+import { sizeOf, tensor, zeros, type Tensor, type Tensors } from "../../src/tensor.js";
+import { evaluate } from "../evaluate.js";
+import { distance, expected, largest, type GoldenCase, type GoldenTensor, type Kind } from "./case.js";
+
+/** golden README: a tensor by integer hash of (position, element, seed). */
+export function formula(shape: readonly number[], index: number, seed: number, center: number, bound: number): Tensor<"float32"> {
+  const t = zeros("float32", shape);
+  const offset = (Math.imul(index, 0x85ebca77) + Math.imul(seed, 0xc2b2ae3d)) | 0;
+  for (let i = 0; i < t.data.length; i++) {
+    let x = (Math.imul(i, 0x9e3779b1) + offset) | 0;
+    x = Math.imul(x ^ (x >>> 16), 0x7feb352d);
+    x = Math.imul(x ^ (x >>> 15), 0x846ca68b);
+    x ^= x >>> 16;
+    t.data[i] = Math.fround(center + bound * (2 * ((x >>> 0) / 4294967296) - 1));
+  }
+  return t;
+}
+
+type Build = (s: Scope, images: Record<string, Value>, c: GoldenCase) => Record<string, Value>;
+
+const resnetOutputs = (name: BackboneName, s: Scope, image: Value, options: object): Record<string, Value> => {
+  const backbone = backbones[name] as Backbone<object>;
+  const [stem, res2, res3, res4, res5] = backbone.stages!(s, image, { ...backbone.defaults, ...options }) as [Value, Value, Value, Value, Value];
+  return { stem, res2, res3, res4, res5, pooled: spatialMean(res5) };
+};
+const classifier = (s: Scope, out: Record<string, Value>, width: number): Record<string, Value> => ({ ...out, logits: linear(s.child("fc"), out.pooled!, width) });
+const widthOf = (c: GoldenCase, weight: string): number => (c.options.weights as [string, number[]][]).find(([n]) => n === weight)![1][0]!;
+
+const empEncoder: Build = (s, { image }, c) => {
+  const out = resnetOutputs("resnet18", s.child("backbone"), image!, { stem: "cifar" });
+  const pre = mlp(s.child("pre_feature"), out.pooled!, [{ width: c.options.hidden_dim as number, norm: "bn", relu: true }]);
+  const z = mlp(s.child("projection"), pre, [{ width: widthOf(c, "projection.0.weight"), norm: "bn", relu: true }, { width: c.options.z_dim as number }]);
+  return { ...out, pre_feature: pre, z: l2normalize(z) };
+};
+
+const vitOptions = (c: GoldenCase): ViTOptions => ({
+  embedDim: c.options.emb_dim as number,
+  depth: c.options.num_layer as number,
+  numHeads: c.options.num_head as number,
+  mlpRatio: 4,
+  patchSize: (c.options.patch as number) ?? 2,
+  qkvBias: Boolean(c.options.qkv_bias),
+  epsilon: (c.options.layer_norm_eps as number) ?? 1e-5,
+});
+
+/** 3-layer head of APS: Linear without bias, BN, ReLU, twice; then Linear and BN without γ and β. */
+const apsHead = (s: Scope, x: Value, hidden: number, out: number): Value =>
+  mlp(s, x, [
+    { width: hidden, bias: false, norm: "bn", relu: true },
+    { width: hidden, bias: false, norm: "bn", relu: true },
+    { width: out, bias: false, norm: "bnPlain" },
+  ]);
+
+const aps: Build = (s, { image1, image2, index1, index2 }, c) => {
+  const o = vitOptions(c);
+  const encoder = s.child("base_encoder");
+  const hidden = c.options.mlp_dim as number;
+  const out: Record<string, Value> = {};
+  const view = (image: Value, index: Value, n: 1 | 2): void => {
+    const tokens = vitTokens(encoder, image, o, index);
+    if (n === 1) out.view1_tokens_after_norm = tokens;
+    const cls = Squeeze(Slice(tokens, { starts: [0], ends: [1], axes: [1] }), [1]);
+    out[`z${n}`] = apsHead(encoder.child("fc"), cls, hidden, c.options.dim as number);
+  };
+  view(image1!, index1!, 1);
+  view(image2!, index2!, 2);
+  for (const n of [1, 2]) out[`p${n}`] = apsHead(s.child("predictor"), out[`z${n}`]!, hidden, c.options.dim as number);
+  out.concat_p1_p2 = Concat([out.p1!, out.p2!], { axis: 0 });
+  return out;
+};
+
+const apsFinetune: Build = (s, { image }, c) => {
+  const tokens = vitTokens(s, image!, vitOptions(c));
+  const cls = Squeeze(Slice(tokens, { starts: [0], ends: [1], axes: [1] }), [1]);
+  return { cls, logits: linear(s.child("fc"), cls, c.options.out_ndim as number) };
+};
+
+const layered: Build = (s, { x }, c) => {
+  const out: Record<string, Value> = {};
+  let v = x!;
+  (c.options.layers as string[]).forEach((text, i) => {
+    const kind = text.slice(0, text.indexOf("("));
+    const flag = (name: string) => text.includes(`${name}=True`);
+    if (kind === "Linear") v = linear(s.child(i), v, Number(/out_features=(\d+)/.exec(text)![1]), { bias: flag("bias") });
+    else if (kind === "BatchNorm1d") v = batchNorm(s.child(i), v, { affine: flag("affine"), epsilon: Number(/eps=([\d.e-]+)/.exec(text)![1]) });
+    else v = Relu(v);
+    out[`layer${i}_${kind}`] = v;
+  });
+  return { ...out, out: v };
+};
+
+/** The network of a variant; undefined: not built yet. */
+function buildOf(variant: string): Build | undefined {
+  if (variant === "resnet18" || variant === "resnet50")
+    return (s, { image }, c) => classifier(s, resnetOutputs(variant, s, image!, {}), widthOf(c, "fc.weight"));
+  if (variant === "resnet18-cifar-emp-encoder") return empEncoder;
+  if (variant === "aps-vit-finetune") return apsFinetune;
+  if (variant.startsWith("aps-vit")) return aps;
+  return variant.startsWith("mlp-") ? layered : undefined;
+}
+
+const statistics = (data: Float32Array): Record<string, number[] | number> => {
+  let [sum, square] = [0, 0];
+  for (const v of data) {
+    sum += v;
+    square += v * v;
+  }
+  const mean = sum / data.length;
+  return { mean, std: Math.sqrt(Math.max(0, square / data.length - mean * mean)), l2: Math.sqrt(square), first: [...data.subarray(0, 16)] };
+};
+
+async function mode(engine: Parameters<Kind>[0], c: GoldenCase, build: Build, which: Mode, dialect: Dialect): Promise<Tensors> {
+  const { scope, collected } = rootScope(dialect, which);
+  const seed = c.options.seed as number;
+  const images: Record<string, Value> = {};
+  const feeds: Tensors = {};
+  for (const [name, v] of Object.entries(c.inputs as Record<string, { shape: number[]; formula: { tensor_index: number; center: number; bound: number } }>)) {
+    images[name] = input(name, "float32", v.shape, { path: "", dialect });
+    feeds[name] = formula(v.shape, v.formula.tensor_index, seed, v.formula.center, v.formula.bound);
+  }
+  // [token, image] → [image, token]
+  for (const [name, v] of Object.entries((c.options.index ?? {}) as Record<string, GoldenTensor>)) {
+    const [n, b] = v.shape as [number, number];
+    images[name] = constantOf(tensor("int64", [b, n], Array.from({ length: n * b }, (_, i) => v.data[(i % n) * b + Math.floor(i / n)]!)));
+  }
+  const outputs = build(scope, images, c);
+  const weights = (c.options.weights as [string, number[], number, number][]).map(([name, shape, center, bound], i) => [name, formula(shape, i, seed, center, bound)] as const);
+  Object.assign(feeds, Object.fromEntries(weights));
+  const { multiplies, tensor_index: at, center, bound } = c.options.coefficients as { multiplies: string; tensor_index: number; center: number; bound: number };
+  const result = outputs[multiplies]!;
+  const scalar = ReduceSum(Mul(result, constantOf(formula(result.shape as number[], at, seed, center, bound))), { keepdims: 0 });
+  const values = new Map<string, Value>([...Object.entries(images).filter(([, v]) => v.name), ...[...collected.parameters].map(([n, p]) => [n, p.value] as [string, Value])]);
+  const wanted = Object.keys(c.expect[which]);
+  const wrt = wanted.flatMap((k) => (k.startsWith("grad:") ? [k.slice(5)] : []));
+  const grads = gradients(scalar, wrt.map((n) => values.get(n)!));
+  const all: Record<string, Value> = { scalar, ...outputs, ...Object.fromEntries(wrt.map((n, i) => [`grad:${n}`, grads[i]!])) };
+  for (const k of wanted) if (k.startsWith("after:")) all[k] = collected.states.get(k.slice(6))!.next!;
+  const known = Object.fromEntries(wanted.flatMap((k) => (all[k] ? [[k, all[k]]] : [])));
+  const inputs = [...Object.values(images).filter((v) => v.name), ...[...collected.parameters.values()].map((p) => p.value), ...[...collected.states.values()].map((e) => e.input)];
+  return evaluate(engine, inputs, known, feeds);
+}
+
+/** Quantities that a stage inside a network would have to hand out; the ones after them cover them. */
+const inside = /^view1_block\d+$/;
+
+/** Complaints of a network case in one dialect. */
+export async function networkComplaints(engine: Parameters<Kind>[0], c: GoldenCase, path: string, dialect: Dialect): Promise<string[] | undefined> {
+  const build = buildOf(c.variant);
+  if (!build) return undefined;
+  const whole = await readFile(join(dirname(path), "networks.safetensors")).then((b) => readSafetensors(b).tensors, () => ({}) as Tensors);
+  const complaints: string[] = [];
+  for (const which of Object.keys(c.expect) as Mode[]) {
+    const got = await mode(engine, c, build, which, dialect);
+    for (const [quantity, want] of Object.entries(c.expect[which] as Record<string, { shape: number[]; zero_up_to_rounding?: boolean; [k: string]: unknown } | number>)) {
+      const label = `${which}.${quantity}`;
+      if (inside.test(quantity)) continue;
+      const t = got[quantity];
+      if (!t) {
+        complaints.push(`${label}: not computed`);
+        continue;
+      }
+      const tolerance = (c.tolerance.float32[label] as number) ?? 2e-5;
+      if (typeof want === "number") {
+        complaints.push(...distance(label, [Number(t.data[0])], [want], tolerance * Math.abs(want)));
+        continue;
+      }
+      const data = t.data as Float32Array;
+      const full = whole[`${c.name}.${label}`];
+      if (full) complaints.push(...distance(label, [...data], [...(full.data as Float32Array)], tolerance * largest([...(full.data as Float32Array)])));
+      const own = statistics(data);
+      const scale = Math.max(largest(expected(want.first)), Math.abs(want.l2 as number) / Math.sqrt(sizeOf(want.shape)));
+      // an exact zero leaves only rounding: of the size of what cancelled
+      const limit = want.zero_up_to_rounding ? 1e-3 : tolerance * scale;
+      complaints.push(...distance(`${label} first`, (own.first as number[]).slice(0, expected(want.first).length), expected(want.first), limit));
+      for (const k of ["mean", "std"]) complaints.push(...distance(`${label} ${k}`, [own[k] as number], [want[k] as number], limit));
+      complaints.push(...distance(`${label} l2`, [own.l2 as number], [want.l2 as number], Math.max(tolerance * (want.l2 as number), limit)));
+    }
+  }
+  return complaints;
+}
