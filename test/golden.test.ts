@@ -1,0 +1,36 @@
+import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
+import { portableEngine, trainingEngine } from "./engine.js";
+import { goldenOutcome, readGolden } from "./goldens/index.js";
+
+const folder = fileURLToPath(new URL("../../test/golden/", import.meta.url));
+
+/** Cases that the suites leave to `npm run golden`: one float32 summation order more or less decides them (golden README, networks). */
+const sensitive = new Set(["resnet50"]);
+
+async function suite(name: string, engines: Record<string, () => Promise<Parameters<typeof goldenOutcome>[0]>>): Promise<void> {
+  const { file, cases } = await readGolden(`${folder}${name}.json`);
+  describe(`golden ${name}`, () => {
+    for (const [label, open] of Object.entries(engines))
+      describe(label, () => {
+        for (const c of cases) {
+          if (sensitive.has(c.name)) continue;
+          it(c.name, async function () {
+            const outcome = await goldenOutcome(await open(), c, file);
+            if (outcome.status === "skipped") {
+              this.test!.title += ` (${c.pixels === "u8" ? "u8 is not claimed" : `${c.kind} ${c.variant} is not built yet`})`;
+              this.skip();
+            }
+            assert.deepEqual(outcome.detail, []);
+          });
+        }
+      });
+  });
+}
+
+const training = { "training engine": trainingEngine };
+const both = { ...training, "portable engine": () => Promise.resolve(portableEngine()) };
+await suite("densecl", both);
+await suite("optimizers", both);
+await suite("networks", both);
+await suite("augment", training);
