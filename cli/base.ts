@@ -11,7 +11,11 @@ export abstract class Base extends Command {
 }
 
 export const engineFlags = {
-  engine: Flags.string({ options: ["auto", "training", "portable"], default: "auto", description: "training: OrtTrainingApi; portable: any ONNX Runtime" }),
+  engine: Flags.string({
+    options: ["auto", "training", "portable"],
+    default: "auto",
+    description: "training: OrtTrainingApi; portable: any ONNX Runtime",
+  }),
   device: Flags.string({ options: ["auto", "cpu", "cuda"], default: "auto", description: "where the step runs" }),
   library: Flags.string({ description: "an onnxruntime library, or the jar that holds one" }),
   threads: Flags.integer({ min: 1, description: "threads of the step; default all cores" }),

@@ -9,7 +9,8 @@ const copiesOfParameters = 5;
 
 export function dryRun(recipe: Recipe) {
   const step = stepOf(recipe, "training");
-  const count = (values: { shape: readonly (number | string)[] }[]): number => values.reduce((n, v) => n + sizeOf(dims(v as never)), 0);
+  const count = (values: { shape: readonly (number | string)[] }[]): number =>
+    values.reduce((n, v) => n + sizeOf(dims(v as never)), 0);
   const parameters = count(step.parameters.map((p) => p.value));
   const state = count(step.state.map((s) => s.input));
   const inputs = count([...step.inputs]);

@@ -12,7 +12,9 @@ export interface EngineFlags {
 
 /** Fetches with a bar on a terminal, plain lines elsewhere. */
 export async function libraryWithProgress(library: string | undefined, say: (line: string) => void): Promise<string> {
-  const bar = process.stderr.isTTY ? new cliProgress.SingleBar({ format: "{bar} {mb} MB", clearOnComplete: true }) : undefined;
+  const bar = process.stderr.isTTY
+    ? new cliProgress.SingleBar({ format: "{bar} {mb} MB", clearOnComplete: true })
+    : undefined;
   let started = false;
   try {
     return await trainingLibrary({
@@ -30,7 +32,10 @@ export async function libraryWithProgress(library: string | undefined, say: (lin
 }
 
 /** An engine as --engine, --device, --library and --threads ask for. */
-export async function engineFor({ engine = "auto", device = "auto", library, threads }: EngineFlags, say: (line: string) => void): Promise<NativeEngine> {
+export async function engineFor(
+  { engine = "auto", device = "auto", library, threads }: EngineFlags,
+  say: (line: string) => void,
+): Promise<NativeEngine> {
   if (device === "cuda") throw new Error("The CUDA engine is not built yet; run with --device cpu.");
   if (engine === "portable") return openEngine({ library: library ?? portableLibrary(), name: "portable", threads });
   try {

@@ -9,12 +9,20 @@ import type { Tensors } from "../src/tensor.js";
 const prefixes = ["", "module.", "backbone.", "module.backbone.", "encoder.", "model."];
 
 /** The tensors of a step that the file holds, by the step's names; says what matched and what did not. */
-export async function initialWeights(file: string, step: TrainingStep, encoder: string, say: (line: string) => void): Promise<Tensors> {
+export async function initialWeights(
+  file: string,
+  step: TrainingStep,
+  encoder: string,
+  say: (line: string) => void,
+): Promise<Tensors> {
   const bytes = await readFile(file).catch((e: Error) => {
     throw new Error(`--init ${file} cannot be read: ${e.message}`, { cause: e });
   });
   const weights = file.endsWith(".onnx") ? readInitializers(bytes) : readSafetensors(bytes).tensors;
-  const wanted = [...step.parameters.map((p) => ({ name: p.name, shape: p.value.shape })), ...step.state.map((s) => ({ name: s.name, shape: s.input.shape }))].filter(({ name }) => name.startsWith(`${encoder}.`));
+  const wanted = [
+    ...step.parameters.map((p) => ({ name: p.name, shape: p.value.shape })),
+    ...step.state.map((s) => ({ name: s.name, shape: s.input.shape })),
+  ].filter(({ name }) => name.startsWith(`${encoder}.`));
   const found: Tensors = {};
   const used = new Set<string>();
   const misfits: string[] = [];
@@ -28,11 +36,16 @@ export async function initialWeights(file: string, step: TrainingStep, encoder: 
   }
   const matched = Object.keys(found).length;
   if (matched === 0)
-    throw new Error(`--init ${file}: none of its ${Object.keys(weights).length} tensors fits this network${misfits.length ? ` (${misfits[0]})` : ` (it has ${Object.keys(weights).slice(0, 3).join(", ")}, …)`}.`);
+    throw new Error(
+      `--init ${file}: none of its ${Object.keys(weights).length} tensors fits this network${misfits.length ? ` (${misfits[0]})` : ` (it has ${Object.keys(weights).slice(0, 3).join(", ")}, …)`}.`,
+    );
   const missing = wanted.filter(({ name }) => !(name in found)).map(({ name }) => name);
   const unused = Object.keys(weights).filter((n) => !used.has(n) && !n.startsWith("constant/"));
-  const some = (list: string[]): string => (list.length ? ` (${list.slice(0, 4).join(", ")}${list.length > 4 ? ", …" : ""})` : "");
-  say(`--init ${file}: ${matched} tensors matched, ${missing.length} of the network start fresh${some(missing)}, ${unused.length} of the file unused${some(unused)}.`);
+  const some = (list: string[]): string =>
+    list.length ? ` (${list.slice(0, 4).join(", ")}${list.length > 4 ? ", …" : ""})` : "";
+  say(
+    `--init ${file}: ${matched} tensors matched, ${missing.length} of the network start fresh${some(missing)}, ${unused.length} of the file unused${some(unused)}.`,
+  );
   for (const m of misfits) say(`  not taken: ${m}`);
   return found;
 }

@@ -1,6 +1,12 @@
 /** Evaluate and embed: an encoder file and a folder in, numbers or rows out. */
 import { readFile, writeFile } from "node:fs/promises";
-import { extractFeatures, imageBatches, pixelFeatures, preprocessingOf, type Features } from "../evaluators/features.js";
+import {
+  extractFeatures,
+  imageBatches,
+  pixelFeatures,
+  preprocessingOf,
+  type Features,
+} from "../evaluators/features.js";
 import { knn } from "../evaluators/knn.js";
 import { cifarFolder } from "../src/data/cifar10.js";
 import { datasets } from "../src/data/index.js";
@@ -18,7 +24,8 @@ export interface JudgeFlags {
 
 const triple = (flag: string, text: string): number[] => {
   const values = text.split(",").map(Number);
-  if (values.length !== 3 || values.some((v) => !Number.isFinite(v))) throw new Error(`Expected three numbers for --${flag}, as 0.5,0.5,0.5, but received ${text}.`);
+  if (values.length !== 3 || values.some((v) => !Number.isFinite(v)))
+    throw new Error(`Expected three numbers for --${flag}, as 0.5,0.5,0.5, but received ${text}.`);
   return values;
 };
 
@@ -29,17 +36,25 @@ async function encoderAt(path: string): Promise<Uint8Array> {
 }
 
 const preprocessing = (encoder: Uint8Array, { size, mean, std }: Pick<JudgeFlags, "size" | "mean" | "std">) =>
-  preprocessingOf(encoder, { size, ...(mean && std && { normalize: { mean: triple("mean", mean), std: triple("std", std) } }) });
+  preprocessingOf(encoder, {
+    size,
+    ...(mean && std && { normalize: { mean: triple("mean", mean), std: triple("std", std) } }),
+  });
 
 const open = (root: string, split: "train" | "val") =>
-  (root === "cifar10" ? datasets.cifar10 : datasets.imageFolder).open({ root: root === "cifar10" ? cifarFolder() : root, split, shortSide: 256 });
+  (root === "cifar10" ? datasets.cifar10 : datasets.imageFolder).open({
+    root: root === "cifar10" ? cifarFolder() : root,
+    split,
+    shortSide: 256,
+  });
 
 /** kNN of an encoder's features, and of raw pixels beside it. */
 export async function judgeKnn(engine: Engine, encoderFile: string, flags: JudgeFlags) {
   const encoder = await encoderAt(encoderFile);
   const p = preprocessing(encoder, flags);
   const [train, val] = await Promise.all([open(flags.data, "train"), open(flags.data, "val")]);
-  if (!train?.labels || !train.classes) throw new Error(`${flags.data} has no labels: nearest neighbours need a folder for each class.`);
+  if (!train?.labels || !train.classes)
+    throw new Error(`${flags.data} has no labels: nearest neighbours need a folder for each class.`);
   const options = { k: flags.k, temperature: Number(flags.temperature) };
   const score = async (features: (d: NonNullable<typeof train>) => Promise<Features>) => {
     const bank = { features: await features(train), labels: train.labels! };
@@ -48,7 +63,9 @@ export async function judgeKnn(engine: Engine, encoderFile: string, flags: Judge
   };
   const result = await score((d) => extractFeatures(engine, encoder, imageBatches(engine, d, p), d.length));
   const { mean, std } = imagenetStatistics;
-  const pixels = await score((d) => pixelFeatures(imageBatches(engine, d, { size: p.size, resize: p.resize }), d.length, mean, std));
+  const pixels = await score((d) =>
+    pixelFeatures(imageBatches(engine, d, { size: p.size, resize: p.resize }), d.length, mean, std),
+  );
   return {
     ...result,
     pixelsTop1: pixels.top1,
@@ -59,13 +76,25 @@ export async function judgeKnn(engine: Engine, encoderFile: string, flags: Judge
 }
 
 /** Features of every image of a folder, as a .npy file of float32 [N, D], and the names beside it. */
-export async function embed(engine: Engine, encoderFile: string, folder: string, out: string, flags: Pick<JudgeFlags, "size" | "mean" | "std">, progress: (done: number, total: number) => void) {
+export async function embed(
+  engine: Engine,
+  encoderFile: string,
+  folder: string,
+  out: string,
+  flags: Pick<JudgeFlags, "size" | "mean" | "std">,
+  progress: (done: number, total: number) => void,
+) {
   const encoder = await encoderAt(encoderFile);
   const data = (await open(folder, "train"))!;
   const p = preprocessing(encoder, flags);
-  const features = await extractFeatures(engine, encoder, imageBatches(engine, data, p), data.length, (done) => progress(done, data.length));
+  const features = await extractFeatures(engine, encoder, imageBatches(engine, data, p), data.length, (done) =>
+    progress(done, data.length),
+  );
   await writeFile(out, npy(features));
-  await writeFile(`${out.replace(/\.npy$/, "")}.txt`, Array.from({ length: data.length }, (_, i) => data.key(i)).join("\n") + "\n");
+  await writeFile(
+    `${out.replace(/\.npy$/, "")}.txt`,
+    Array.from({ length: data.length }, (_, i) => data.key(i)).join("\n") + "\n",
+  );
   return { images: data.length, width: features.width, out };
 }
 
@@ -73,6 +102,10 @@ export async function embed(engine: Engine, encoderFile: string, folder: string,
 function npy({ data, length, width }: Features): Uint8Array {
   const dict = `{'descr': '<f4', 'fortran_order': False, 'shape': (${length}, ${width}), }`;
   const header = dict.padEnd(Math.ceil((10 + dict.length + 1) / 64) * 64 - 11) + "\n";
-  const head = Buffer.concat([Buffer.from("\x93NUMPY\x01\x00", "latin1"), Buffer.from([header.length & 255, header.length >> 8]), Buffer.from(header, "latin1")]);
+  const head = Buffer.concat([
+    Buffer.from("\x93NUMPY\x01\x00", "latin1"),
+    Buffer.from([header.length & 255, header.length >> 8]),
+    Buffer.from(header, "latin1"),
+  ]);
   return Buffer.concat([head, Buffer.from(data.buffer, data.byteOffset, data.byteLength)]);
 }

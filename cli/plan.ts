@@ -64,7 +64,9 @@ export async function planned(argument: string | undefined, flags: PlanFlags): P
   if (existsSync(`${out}/recipe.json`)) {
     const there = await recipeIn(out);
     const same = there.name === name && isDeepStrictEqual(there.recipe, recipe);
-    throw new Error(`${out} holds a run of ${there.name}${same ? "" : " with other settings"}. Continue it with --resume, or choose another --out.`);
+    throw new Error(
+      `${out} holds a run of ${there.name}${same ? "" : " with other settings"}. Continue it with --resume, or choose another --out.`,
+    );
   }
   return { name, recipe, out };
 }
@@ -73,9 +75,12 @@ export async function planned(argument: string | undefined, flags: PlanFlags): P
 async function resumed(argument: string | undefined, flags: PlanFlags): Promise<Plan> {
   const out = flags.out ?? (await newestRun(argument ?? "photos"));
   const { name, recipe } = await recipeIn(out);
-  if (argument !== undefined && argument !== name) throw new Error(`${out} belongs to recipe ${name}, not ${argument}.`);
+  if (argument !== undefined && argument !== name)
+    throw new Error(`${out} belongs to recipe ${name}, not ${argument}.`);
   const asked = resolveRecipe(flagged(structuredClone(recipe) as never, flags));
   if (!isDeepStrictEqual(JSON.parse(JSON.stringify(asked)), JSON.parse(JSON.stringify(recipe))))
-    throw new Error(`${out} cannot be resumed with other settings than its own. Leave the flags out, or begin a new run.`);
+    throw new Error(
+      `${out} cannot be resumed with other settings than its own. Leave the flags out, or begin a new run.`,
+    );
   return { name, recipe, out };
 }

@@ -13,7 +13,12 @@ import { resolveRecipe } from "./recipes/schema.js";
 import { viewsOf } from "./run.js";
 
 /** One row a view: the picture first, then `count` draws, without normalisation. */
-export async function preview(engine: Engine, recipeName: string, file: string, { out, count, seed }: { out: string; count: number; seed: number }): Promise<void> {
+export async function preview(
+  engine: Engine,
+  recipeName: string,
+  file: string,
+  { out, count, seed }: { out: string; count: number; seed: number },
+): Promise<void> {
   const recipe = resolveRecipe((await recipeNamed(recipeName)).input);
   const image = await decode(file, recipe.data.shortSide).catch((e: Error) => {
     throw new Error(`${file} cannot be read as a picture: ${e.message.split("\n")[0]}`, { cause: e });
@@ -22,11 +27,23 @@ export async function preview(engine: Engine, recipeName: string, file: string, 
   const rows = await Promise.all(
     viewsOf(recipe).map(async (spec) => {
       const view: ViewSpec = { ...spec, normalize: undefined };
-      const draws: Draw[] = [centred(image, 1, 1), ...Array.from({ length: count }, (_, i) => draw(random(seed, "preview", spec.name, i), image, view))];
+      const draws: Draw[] = [
+        centred(image, 1, 1),
+        ...Array.from({ length: count }, (_, i) => draw(random(seed, "preview", spec.name, i), image, view)),
+      ];
       return Promise.all(
         draws.map(async (d) => {
           const tile = zeros("float32", [3, view.size, view.size]);
-          await aug.one(image, { key: keyOf(d, view, recipe.pixels), model: () => augmentModel(d, view, recipe.pixels), crop: d.crop, feeds: () => feedsOf(d, view, recipe.pixels) }, tile);
+          await aug.one(
+            image,
+            {
+              key: keyOf(d, view, recipe.pixels),
+              model: () => augmentModel(d, view, recipe.pixels),
+              crop: d.crop,
+              feeds: () => feedsOf(d, view, recipe.pixels),
+            },
+            tile,
+          );
           return tile.data;
         }),
       );
@@ -46,7 +63,9 @@ function sheet(rows: Float32Array[][], size: number): Image {
       for (let channel = 0; channel < 3; channel++)
         for (let y = 0; y < size; y++)
           for (let x = 0; x < size; x++)
-            data[(channel * height + r * pitch + y) * width + c * pitch + x] = Math.round(255 * Math.min(1, Math.max(0, tile[(channel * size + y) * size + x]!)));
+            data[(channel * height + r * pitch + y) * width + c * pitch + x] = Math.round(
+              255 * Math.min(1, Math.max(0, tile[(channel * size + y) * size + x]!)),
+            );
     }),
   );
   return { width, height, data };

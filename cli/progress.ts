@@ -6,7 +6,11 @@ import type { Listener } from "./run.js";
 export function progressBar(say: (line: string) => void): Required<Listener> & { stop(): void } {
   const tty = process.stderr.isTTY;
   const bar = tty
-    ? new cliProgress.SingleBar({ format: "{bar} {value}/{total} · loss {loss} · {speed} img/s · data wait {wait} % · ETA {eta_formatted}", etaBuffer: 50, clearOnComplete: true })
+    ? new cliProgress.SingleBar({
+        format: "{bar} {value}/{total} · loss {loss} · {speed} img/s · data wait {wait} % · ETA {eta_formatted}",
+        etaBuffer: 50,
+        clearOnComplete: true,
+      })
     : undefined;
   let drawn = false;
   let last = 0;
@@ -16,7 +20,11 @@ export function progressBar(say: (line: string) => void): Required<Listener> & {
       say(line);
     },
     step({ step, total, metrics, imagesPerSecond, waitShare }) {
-      const values = { loss: metrics.loss!.toFixed(3), speed: imagesPerSecond.toFixed(0), wait: (100 * waitShare).toFixed(0) };
+      const values = {
+        loss: metrics.loss!.toFixed(3),
+        speed: imagesPerSecond.toFixed(0),
+        wait: (100 * waitShare).toFixed(0),
+      };
       if (bar) {
         if (!drawn) bar.start(total, step, values);
         drawn = true;

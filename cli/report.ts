@@ -16,7 +16,11 @@ export interface ReportData {
 const escaped = (text: string): string => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 
 /** A line through points as an SVG with its range beside it. */
-function curve(title: string, points: readonly (readonly [number, number])[], marks: readonly { label: string; y: number }[] = []): string {
+function curve(
+  title: string,
+  points: readonly (readonly [number, number])[],
+  marks: readonly { label: string; y: number }[] = [],
+): string {
   if (points.length < 2) return "";
   const [w, h] = [640, 220];
   const ys = [...points.map((p) => p[1]), ...marks.map((m) => m.y)].filter(Number.isFinite);
@@ -25,8 +29,14 @@ function curve(title: string, points: readonly (readonly [number, number])[], ma
   const x = (v: number) => (((v - x0) / (x1 - x0 || 1)) * w).toFixed(1);
   const y = (v: number) => (h - ((v - low) / (high - low || 1)) * h).toFixed(1);
   const every = Math.ceil(points.length / 800);
-  const path = points.filter((_, i) => i % every === 0).map(([a, b]) => `${x(a)},${y(b)}`).join(" ");
-  const lines = marks.map((m) => `<line x1="0" x2="${w}" y1="${y(m.y)}" y2="${y(m.y)}" class="mark"/><text x="4" y="${Number(y(m.y)) - 4}">${escaped(m.label)}</text>`);
+  const path = points
+    .filter((_, i) => i % every === 0)
+    .map(([a, b]) => `${x(a)},${y(b)}`)
+    .join(" ");
+  const lines = marks.map(
+    (m) =>
+      `<line x1="0" x2="${w}" y1="${y(m.y)}" y2="${y(m.y)}" class="mark"/><text x="4" y="${Number(y(m.y)) - 4}">${escaped(m.label)}</text>`,
+  );
   return `<figure><figcaption>${escaped(title)}: ${low.toPrecision(4)} … ${high.toPrecision(4)}</figcaption>
 <svg viewBox="-4 -14 ${w + 8} ${h + 22}" role="img"><polyline points="${path}"/>${lines.join("")}</svg></figure>`;
 }
@@ -35,7 +45,8 @@ function curve(title: string, points: readonly (readonly [number, number])[], ma
 export function report({ recipe, recipeName, losses, scores, pixels, engine }: ReportData): string {
   const judged = scores.flatMap((s) => (s.knn ? [[s.epoch, s.knn.top1] as const] : []));
   const rows = scores.map(
-    (s) => `<tr><td>${s.epoch}</td><td>${s.knn ? `${s.knn.top1.toFixed(2)} ± ${s.knn.se.toFixed(2)}` : "–"}</td><td>${s.panel.std.toFixed(3)}</td><td>${s.panel.effectiveRank.toFixed(1)}</td></tr>`,
+    (s) =>
+      `<tr><td>${s.epoch}</td><td>${s.knn ? `${s.knn.top1.toFixed(2)} ± ${s.knn.se.toFixed(2)}` : "–"}</td><td>${s.panel.std.toFixed(3)}</td><td>${s.panel.effectiveRank.toFixed(1)}</td></tr>`,
   );
   return `<!doctype html><html lang="en"><meta charset="utf-8"><title>${escaped(recipeName)}</title>
 <style>body{font:15px/1.5 system-ui;max-width:720px;margin:2em auto;padding:0 1em;color:#222}svg{width:100%;overflow:visible}polyline{fill:none;stroke:#2563eb;stroke-width:1.5}

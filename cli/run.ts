@@ -68,13 +68,15 @@ export interface RunResult {
 export function viewsOf(recipe: Recipe): ViewSpec[] {
   const { name, ...options } = recipe.method;
   const method = methods[name] as unknown as Method<object>;
-  return method.views(options, recipe.data.size).map((v) => Object.fromEntries(Object.entries(v).filter(([, part]) => part !== null)) as unknown as ViewSpec);
+  return method
+    .views(options, recipe.data.size)
+    .map((v) => Object.fromEntries(Object.entries(v).filter(([, part]) => part !== null)) as unknown as ViewSpec);
 }
 
 /** The training step that a recipe describes. */
 export function stepOf(recipe: Recipe, dialect: "portable" | "training"): TrainingStep {
   const { name: methodName, ...methodOptions } = recipe.method;
-  const { name: optimizerName, lr: _lr, clipNorm, ...optimizerOptions } = recipe.optimizer;
+  const { name: optimizerName, clipNorm, ...optimizerOptions } = recipe.optimizer;
   const { backbone, options } = network(recipe.backbone.name, recipe.backbone);
   return trainingStep({
     dialect,
@@ -102,7 +104,12 @@ const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
 export async function openData(recipe: Recipe, split: "train" | "val"): Promise<Dataset | undefined> {
   const { name, root, shortSide, limit } = recipe.data;
   const bundled = root === "samples" ? join(packageRoot, "samples").replace(/dist[\\/]samples$/, "samples") : root;
-  return datasets[name as DatasetName].open({ root: bundled, split, shortSide, limit: split === "train" ? limit : undefined });
+  return datasets[name as DatasetName].open({
+    root: bundled,
+    split,
+    shortSide,
+    limit: split === "train" ? limit : undefined,
+  });
 }
 
 /** The encoder's contract, as this recipe fills it. */
@@ -122,22 +129,49 @@ const encoderInfo = (recipe: Recipe, recipeName: string): EncoderInfo => {
 };
 
 /** Scores an encoder: kNN where there are labels, and the collapse panel always. */
-async function judge(engine: NativeEngine, encoder: Uint8Array, info: EncoderInfo, recipe: Recipe, train: Dataset, val: Dataset | undefined) {
+async function judge(
+  engine: NativeEngine,
+  encoder: Uint8Array,
+  info: EncoderInfo,
+  recipe: Recipe,
+  train: Dataset,
+  val: Dataset | undefined,
+) {
   const p = { size: info.size, resize: info.resize };
   const own = await extractFeatures(engine, encoder, imageBatches(engine, train, p), train.length);
-  const judged = await scored(engine, own, val && (await extractFeatures(engine, encoder, imageBatches(engine, val, p), val.length)), recipe, train, val);
+  const judged = await scored(
+    engine,
+    own,
+    val && (await extractFeatures(engine, encoder, imageBatches(engine, val, p), val.length)),
+    recipe,
+    train,
+    val,
+  );
   return { knn: judged, panel: collapsePanel(normalizeRows(own)) };
 }
 
 type Rows = Awaited<ReturnType<typeof extractFeatures>>;
-async function scored(engine: NativeEngine, bank: Rows, queries: Rows | undefined, recipe: Recipe, train: Dataset, val: Dataset | undefined) {
+async function scored(
+  engine: NativeEngine,
+  bank: Rows,
+  queries: Rows | undefined,
+  recipe: Recipe,
+  train: Dataset,
+  val: Dataset | undefined,
+) {
   if (!train.labels || !train.classes) return undefined;
   const asked = queries && val?.labels ? { features: queries, labels: val.labels } : undefined;
   return knn(engine, { features: bank, labels: train.labels }, asked, train.classes.length, recipe.evaluate);
 }
 
 /** kNN on the pixels themselves. */
-async function pixelScore(engine: NativeEngine, info: EncoderInfo, recipe: Recipe, train: Dataset, val: Dataset | undefined) {
+async function pixelScore(
+  engine: NativeEngine,
+  info: EncoderInfo,
+  recipe: Recipe,
+  train: Dataset,
+  val: Dataset | undefined,
+) {
   if (!train.labels) return undefined;
   const p = { size: info.size, resize: info.resize };
   const rows = (d: Dataset) => pixelFeatures(imageBatches(engine, d, p), d.length, info.mean, info.std);
@@ -169,11 +203,28 @@ async function readableOnly(d: Dataset, broken: Set<number>, say: (line: string)
   const good: number[] = [];
   for (let start = 0; start < d.length; start += 64) {
     const ids = Array.from({ length: Math.min(64, d.length - start) }, (_, i) => start + i);
-    const ok = await Promise.all(ids.map((i) => d.image(i).then(() => true, (e: Error) => (say(`${d.key(i)} cannot be read and is left out: ${e.message.split("\n")[0]}`), broken.add(i), false))));
+    const ok = await Promise.all(
+      ids.map((i) =>
+        d.image(i).then(
+          () => true,
+          (e: Error) => (
+            say(`${d.key(i)} cannot be read and is left out: ${e.message.split("\n")[0]}`),
+            broken.add(i),
+            false
+          ),
+        ),
+      ),
+    );
     good.push(...ids.filter((_, k) => ok[k]));
   }
   if (good.length === d.length) return d;
-  return { ...d, length: good.length, labels: d.labels && Int32Array.from(good, (i) => d.labels![i]!), key: (i) => d.key(good[i]!), image: (i) => d.image(good[i]!) };
+  return {
+    ...d,
+    length: good.length,
+    labels: d.labels && Int32Array.from(good, (i) => d.labels![i]!),
+    key: (i) => d.key(good[i]!),
+    image: (i) => d.image(good[i]!),
+  };
 }
 
 /** Largest number of training images that the judges look at. */
@@ -196,7 +247,9 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const info = encoderInfo(recipe, o.recipeName);
   const views = viewsOf(recipe);
   if (Math.floor(data.length / recipe.batchSize) === 0)
-    throw new Error(`A batch of ${recipe.batchSize} is larger than the data: ${data.length} images. Lower it with --batch-size.`);
+    throw new Error(
+      `A batch of ${recipe.batchSize} is larger than the data: ${data.length} images. Lower it with --batch-size.`,
+    );
 
   // step
   const step = stepOf(recipe, engine.name);
@@ -214,12 +267,18 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
     session.load(saved.tensors);
     tell(`Resuming at step ${saved.progress.step}.`);
     if (saved.progress.threads !== engine.threads)
-      tell(`Warning: the run used ${saved.progress.threads} threads, this has ${engine.threads}: sums differ in their last bits.`);
+      tell(
+        `Warning: the run used ${saved.progress.threads} threads, this has ${engine.threads}: sums differ in their last bits.`,
+      );
   }
 
   // batches
   const broken = new Set(saved?.progress.broken);
-  const judgedTrain = await readableOnly({ ...data, length: Math.min(data.length, judgedImages), labels: data.labels?.slice(0, judgedImages) }, new Set(), tell);
+  const judgedTrain = await readableOnly(
+    { ...data, length: Math.min(data.length, judgedImages), labels: data.labels?.slice(0, judgedImages) },
+    new Set(),
+    tell,
+  );
   const feed = loader(data, {
     batchSize: recipe.batchSize,
     seed: recipe.seed,
@@ -258,7 +317,9 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
     scores.push(score);
     metrics.write(JSON.stringify({ epoch, knn: score.knn, ...score.panel }) + "\n");
     const words = score.knn ? `kNN top1 ${score.knn.top1.toFixed(2)} ± ${score.knn.se.toFixed(2)}, ` : "";
-    tell(`epoch ${epoch}: ${words}feature spread ${score.panel.std.toFixed(2)}, effective rank ${score.panel.effectiveRank.toFixed(1)}`);
+    tell(
+      `epoch ${epoch}: ${words}feature spread ${score.panel.std.toFixed(2)}, effective rank ${score.panel.effectiveRank.toFixed(1)}`,
+    );
     const warning = collapseWarning(score.panel);
     if (warning && epoch > 0) tell(`Warning: ${warning}`);
   };
@@ -284,9 +345,23 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
       epochLoss += r.metrics.loss!;
       epochSteps++;
       waited += r.waitMs;
-      metrics.write(JSON.stringify({ step: r.step, epoch: r.epoch, ...r.scalars, ...r.metrics, stepMs: +r.stepMs.toFixed(1), waitMs: +r.waitMs.toFixed(1) }) + "\n");
+      metrics.write(
+        JSON.stringify({
+          step: r.step,
+          epoch: r.epoch,
+          ...r.scalars,
+          ...r.metrics,
+          stepMs: +r.stepMs.toFixed(1),
+          waitMs: +r.waitMs.toFixed(1),
+        }) + "\n",
+      );
       const elapsed = performance.now() - began;
-      listener.step?.({ ...r, total, imagesPerSecond: ((r.step - startStep) * recipe.batchSize * 1000) / elapsed, waitShare: waited / elapsed });
+      listener.step?.({
+        ...r,
+        total,
+        imagesPerSecond: ((r.step - startStep) * recipe.batchSize * 1000) / elapsed,
+        waitShare: waited / elapsed,
+      });
       if (r.step % recipe.checkpoint.everySteps === 0) await save(r.step);
     },
     async onEpoch(epoch, s) {
@@ -305,8 +380,14 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const tensors = session.tensors();
   const encoder = join(out, "encoder.onnx");
   await writeAtomically(encoder, encoderModel(info, encoderTensors(recipe, tensors)));
-  await writeAtomically(join(out, "encoder.safetensors"), writeSafetensors(below(methods[recipe.method.name].encoder, tensors), { format: "pt" }));
-  await writeAtomically(join(out, "report.html"), report({ recipe, recipeName: o.recipeName, losses, scores, pixels, engine }));
+  await writeAtomically(
+    join(out, "encoder.safetensors"),
+    writeSafetensors(below(methods[recipe.method.name].encoder, tensors), { format: "pt" }),
+  );
+  await writeAtomically(
+    join(out, "report.html"),
+    report({ recipe, recipeName: o.recipeName, losses, scores, pixels, engine }),
+  );
   session.release();
   aug.release();
   await Promise.all([closed(metrics), closed(log)]);
@@ -321,19 +402,34 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   };
 }
 
-const encoderTensors = (recipe: Recipe, tensors: Tensors): Tensors => below(methods[recipe.method.name].encoder, tensors);
+const encoderTensors = (recipe: Recipe, tensors: Tensors): Tensors =>
+  below(methods[recipe.method.name].encoder, tensors);
 
 /** Decoded batches → views and draws, all a function of (seed, step). */
-async function* prepared(recipe: Recipe, views: readonly ViewSpec[], batches: AsyncIterable<{ epoch: number; batch: number; indices: number[]; images: Parameters<typeof draw>[1][] }>, aug: ReturnType<typeof augmenter>): AsyncGenerator<Prepared, never> {
+async function* prepared(
+  recipe: Recipe,
+  views: readonly ViewSpec[],
+  batches: AsyncIterable<{ epoch: number; batch: number; indices: number[]; images: Parameters<typeof draw>[1][] }>,
+  aug: ReturnType<typeof augmenter>,
+): AsyncGenerator<Prepared, never> {
   const { name, ...options } = recipe.method;
   const method = methods[name] as unknown as Method<object>;
   const { seed, pixels, batchSize } = recipe;
   for await (const { epoch, batch, images } of batches) {
     const inputs = await aug.batch(images as never, views, (view, copy, i) => {
       const d = draw(random(seed, "augment", epoch, batch, i, view.name, copy), images[i]!, view);
-      return { key: keyOf(d, view, pixels), model: () => augmentModel(d, view, pixels), crop: d.crop, feeds: () => feedsOf(d, view, pixels) };
+      return {
+        key: keyOf(d, view, pixels),
+        model: () => augmentModel(d, view, pixels),
+        crop: d.crop,
+        feeds: () => feedsOf(d, view, pixels),
+      };
     });
-    yield { epoch, batch, inputs: { ...inputs, ...method.draw?.(random(seed, "draw", epoch, batch), options, batchSize) } };
+    yield {
+      epoch,
+      batch,
+      inputs: { ...inputs, ...method.draw?.(random(seed, "draw", epoch, batch), options, batchSize) },
+    };
   }
   throw new Error("The batches ended.");
 }
@@ -343,7 +439,8 @@ async function writeAtomically(file: string, bytes: Uint8Array | string): Promis
   await rename(`${file}.writing`, file);
 }
 
-const closed = (stream: ReturnType<typeof createWriteStream>): Promise<void> => new Promise((done) => stream.end(() => done()));
+const closed = (stream: ReturnType<typeof createWriteStream>): Promise<void> =>
+  new Promise((done) => stream.end(() => done()));
 
 async function writeRecipe(out: string, recipe: Recipe, name: string): Promise<void> {
   await writeFile(join(out, "recipe.json"), JSON.stringify({ recipe: name, ...recipe }, null, 2) + "\n");
@@ -393,7 +490,9 @@ export async function freshRun(name: string): Promise<string> {
 
 /** The newest run of a recipe. */
 export async function newestRun(name: string): Promise<string> {
-  const numbers = (await readdir("runs").catch(() => [] as string[])).flatMap((f) => (f.startsWith(`${name}-`) ? [Number(f.slice(name.length + 1))] : []));
+  const numbers = (await readdir("runs").catch(() => [] as string[])).flatMap((f) =>
+    f.startsWith(`${name}-`) ? [Number(f.slice(name.length + 1))] : [],
+  );
   const newest = Math.max(...numbers.filter(Number.isInteger));
   if (!Number.isFinite(newest)) throw new Error(`There is no run of ${name} in runs/ to resume. Name one with --out.`);
   return join("runs", `${name}-${newest}`);

@@ -74,7 +74,9 @@ function eigenvalues(a: Float64Array[]): number[] {
 
 /** A plain sentence when features collapse; undefined when they look alive. */
 export function collapseWarning({ std, effectiveRank: rank, width }: CollapsePanel): string | undefined {
-  if (std < 0.05) return `The features have collapsed: their spread is ${std.toFixed(3)} of 1. All images look alike to the encoder.`;
-  if (rank < Math.min(3, width)) return `The features use only about ${rank.toFixed(1)} of ${width} directions: dimensional collapse.`;
+  if (std < 0.05)
+    return `The features have collapsed: their spread is ${std.toFixed(3)} of 1. All images look alike to the encoder.`;
+  if (rank < Math.min(3, width))
+    return `The features use only about ${rank.toFixed(1)} of ${width} directions: dimensional collapse.`;
   return undefined;
 }

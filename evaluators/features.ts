@@ -29,17 +29,29 @@ export function preprocessingOf(encoder: Uint8Array, given: Partial<Preprocessin
     const info = JSON.parse(metadata.diptych) as { size: number; resize: number };
     return { size: given.size ?? info.size, resize: given.resize ?? (given.size ? given.size : info.resize) };
   }
-  if (inputs.length !== 1) throw new Error(`An encoder has one input, the image; this model has ${inputs.length}: ${inputs.map((v) => v.name).join(", ")}.`);
+  if (inputs.length !== 1)
+    throw new Error(
+      `An encoder has one input, the image; this model has ${inputs.length}: ${inputs.map((v) => v.name).join(", ")}.`,
+    );
   const side = inputs[0]!.shape[2];
   const size = given.size ?? (typeof side === "number" && side > 0 ? side : undefined);
   if (!size) throw new Error("This encoder does not say the size of its images. Give --size (and --mean, --std).");
   return { size, resize: given.resize ?? size, normalize: given.normalize };
 }
 
-const square = (p: Preprocessing): ViewSpec => ({ name: "image", count: 1, size: p.size, crop: { scale: [1, 1] }, normalize: p.normalize });
+const square = (p: Preprocessing): ViewSpec => ({
+  name: "image",
+  count: 1,
+  size: p.size,
+  crop: { scale: [1, 1] },
+  normalize: p.normalize,
+});
 
 /** Centre crops of images i… as [B,3,S,S]. */
-export type ImageBatches = (visit: (start: number, images: Tensor) => Promise<void>, progress?: (done: number) => void) => Promise<void>;
+export type ImageBatches = (
+  visit: (start: number, images: Tensor) => Promise<void>,
+  progress?: (done: number) => void,
+) => Promise<void>;
 
 /** Batches of unaugmented images, decoded while the previous batch is looked at. */
 export function imageBatches(engine: Engine, data: Dataset, p: Preprocessing, batchSize = 64): ImageBatches {
@@ -57,7 +69,12 @@ export function imageBatches(engine: Engine, data: Dataset, p: Preprocessing, ba
       );
       const { image } = await aug.batch(images, [view], (_v, _copy, i) => {
         const d = centred(images[i]!, p.size, p.resize);
-        return { key: keyOf(d, view, "float"), model: () => augmentModel(d, view, "float"), crop: d.crop, feeds: () => feedsOf(d, view, "float") };
+        return {
+          key: keyOf(d, view, "float"),
+          model: () => augmentModel(d, view, "float"),
+          crop: d.crop,
+          feeds: () => feedsOf(d, view, "float"),
+        };
       });
       return { ...image!, shape: image!.shape.slice(1) };
     };
@@ -74,7 +91,13 @@ export function imageBatches(engine: Engine, data: Dataset, p: Preprocessing, ba
 }
 
 /** Features of every image: the encoder's `features` output, or its first one; maps [B,D,h,w] are averaged over h and w. */
-export async function extractFeatures(engine: Engine, encoder: Uint8Array, batches: ImageBatches, length: number, progress?: (done: number) => void): Promise<Features> {
+export async function extractFeatures(
+  engine: Engine,
+  encoder: Uint8Array,
+  batches: ImageBatches,
+  length: number,
+  progress?: (done: number) => void,
+): Promise<Features> {
   const session = await engine.session(encoder);
   const output = session.outputs.includes("features") ? "features" : session.outputs[0]!;
   let out: Features | undefined;
@@ -105,7 +128,12 @@ function spatialMeans(f: Tensor): Tensor {
 }
 
 /** Pixels as features: what every learned feature has to beat. Channels are centred and scaled first. */
-export async function pixelFeatures(batches: ImageBatches, length: number, mean: readonly number[], std: readonly number[]): Promise<Features> {
+export async function pixelFeatures(
+  batches: ImageBatches,
+  length: number,
+  mean: readonly number[],
+  std: readonly number[],
+): Promise<Features> {
   let out: Features | undefined;
   await batches((start, images) => {
     const [b, c, h, w] = images.shape as [number, number, number, number];

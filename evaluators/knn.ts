@@ -27,7 +27,13 @@ export interface KnnResult {
  * top1 and top5 of `queries` by the labels of `bank`; without queries, of the bank by itself, each image left out of its own vote.
  * Features are normalised in place.
  */
-export async function knn(engine: Engine, bank: Labelled, queries: Labelled | undefined, classes: number, options = knnDefaults): Promise<KnnResult> {
+export async function knn(
+  engine: Engine,
+  bank: Labelled,
+  queries: Labelled | undefined,
+  classes: number,
+  options = knnDefaults,
+): Promise<KnnResult> {
   const leaveOneOut = queries === undefined;
   const asked = queries ?? bank;
   const k = Math.min(options.k, bank.features.length - (leaveOneOut ? 1 : 0));
@@ -37,7 +43,9 @@ export async function knn(engine: Engine, bank: Labelled, queries: Labelled | un
   const { length: n, width } = bank.features;
   const onehot = zeros("float32", [n, classes]);
   bank.labels.forEach((c, i) => (onehot.data[i * classes + c] = 1));
-  const session = await engine.session(knnModel({ bank: n, width, classes, k, temperature: options.temperature, leaveOneOut }));
+  const session = await engine.session(
+    knnModel({ bank: n, width, classes, k, temperature: options.temperature, leaveOneOut }),
+  );
   let [hit1, hit5] = [0, 0];
   const chunk = 500;
   for (let start = 0; start < asked.features.length; start += chunk) {
@@ -63,5 +71,9 @@ export async function knn(engine: Engine, bank: Labelled, queries: Labelled | un
   }
   session.release();
   const p = hit1 / asked.features.length;
-  return { top1: 100 * p, top5: (100 * hit5) / asked.features.length, se: 100 * Math.sqrt((p * (1 - p)) / asked.features.length) };
+  return {
+    top1: 100 * p,
+    top5: (100 * hit5) / asked.features.length,
+    se: 100 * Math.sqrt((p * (1 - p)) / asked.features.length),
+  };
 }

@@ -23,7 +23,6 @@ import {
   ReduceMean,
   ReduceMin,
   Reshape,
-  Round,
   Split,
   Sub,
   Where,
@@ -57,7 +56,12 @@ export interface Draw {
 }
 
 /** torchvision RandomResizedCrop.get_params: ten tries, then the largest centred box of an allowed ratio. */
-export function drawCrop(r: Random, width: number, height: number, { scale, ratio = [3 / 4, 4 / 3] }: ViewSpec["crop"]): Box {
+export function drawCrop(
+  r: Random,
+  width: number,
+  height: number,
+  { scale, ratio = [3 / 4, 4 / 3] }: ViewSpec["crop"],
+): Box {
   for (let attempt = 0; attempt < 10; attempt++) {
     const area = width * height * r.uniform(...scale);
     const aspect = Math.exp(r.uniform(Math.log(ratio[0]), Math.log(ratio[1])));
@@ -99,22 +103,34 @@ export function draw(r: Random, { width, height }: { width: number; height: numb
 /** The unaugmented view: a centred square of `size`/`resize` of the short side. */
 export function centred({ width, height }: { width: number; height: number }, size: number, resize: number): Draw {
   const side = Math.max(1, Math.round((Math.min(width, height) * size) / resize));
-  const crop = { top: Math.floor((height - side) / 2), left: Math.floor((width - side) / 2), height: side, width: side };
+  const crop = {
+    top: Math.floor((height - side) / 2),
+    left: Math.floor((width - side) / 2),
+    height: side,
+    width: side,
+  };
   return { crop, flip: false, stages: [] };
 }
 
 // ---------------------------------------------------------------- weights
 
 /** Keys' cubic; a = −0.5 in PIL and antialiased torch, −0.75 in torch without antialiasing */
-const cubic = (a: number) => (x: number): number => {
-  const t = Math.abs(x);
-  if (t < 1) return ((a + 2) * t - (a + 3)) * t * t + 1;
-  return t < 2 ? a * (((t - 5) * t + 8) * t - 4) : 0;
-};
+const cubic =
+  (a: number) =>
+  (x: number): number => {
+    const t = Math.abs(x);
+    if (t < 1) return ((a + 2) * t - (a + 3)) * t * t + 1;
+    return t < 2 ? a * (((t - 5) * t + 8) * t - 4) : 0;
+  };
 const triangle = (x: number): number => Math.max(0, 1 - Math.abs(x));
 
 /** Visits the filter weights of each output of a resize from n to `size`: normalised, cut at the borders. */
-function resampled(n: number, size: number, { interpolation, antialias = true }: Filter, visit: (out: number, from: number, w: number) => void): void {
+function resampled(
+  n: number,
+  size: number,
+  { interpolation, antialias = true }: Filter,
+  visit: (out: number, from: number, w: number) => void,
+): void {
   if (!antialias) return pointwise(n, size, interpolation, visit);
   const scale = n / size;
   const stretch = Math.max(scale, 1);
@@ -134,7 +150,12 @@ function resampled(n: number, size: number, { interpolation, antialias = true }:
 type Filter = Pick<ViewSpec["crop"], "interpolation" | "antialias">;
 
 /** torch's interpolate without antialiasing: the filter at its own width around each centre, edges repeated. */
-function pointwise(n: number, size: number, interpolation: Filter["interpolation"], visit: (out: number, from: number, w: number) => void): void {
+function pointwise(
+  n: number,
+  size: number,
+  interpolation: Filter["interpolation"],
+  visit: (out: number, from: number, w: number) => void,
+): void {
   const [filter, radius] = interpolation === "bicubic" ? [cubic(-0.75), 2] : [triangle, 1];
   for (let i = 0; i < size; i++) {
     const raw = ((i + 0.5) * n) / size - 0.5;
@@ -145,7 +166,14 @@ function pointwise(n: number, size: number, interpolation: Filter["interpolation
 }
 
 /** A [size, n] (or transposed, [n, size]) matrix of resize weights. */
-function resizeMatrix(n: number, size: number, how: Filter, layout: "rows" | "columns", flip: boolean, factor: number): Tensor {
+function resizeMatrix(
+  n: number,
+  size: number,
+  how: Filter,
+  layout: "rows" | "columns",
+  flip: boolean,
+  factor: number,
+): Tensor {
   const t = zeros("float32", layout === "rows" ? [size, n] : [n, size]);
   const [out, from] = layout === "rows" ? [n, 1] : [1, size];
   resampled(n, size, how, (i, j, w) => (t.data[(flip ? size - 1 - i : i) * out + j * from]! += w * factor));
@@ -155,12 +183,19 @@ function resizeMatrix(n: number, size: number, how: Filter, layout: "rows" | "co
 const reflected = (i: number, n: number): number => (n === 1 ? 0 : i < 0 ? -i : i >= n ? 2 * (n - 1) - i : i);
 
 /** torchvision gaussian_blur along one axis as a matrix [n, n], reflect padding; kernel default covers ±3σ. */
-export function blurMatrix(n: number, sigma: number, kernel = 2 * Math.max(1, Math.ceil(3 * sigma)) + 1): Tensor<"float32"> {
+export function blurMatrix(
+  n: number,
+  sigma: number,
+  kernel = 2 * Math.max(1, Math.ceil(3 * sigma)) + 1,
+): Tensor<"float32"> {
   const radius = Math.min((kernel - 1) / 2, n - 1);
-  const weights = Array.from({ length: 2 * radius + 1 }, (_, i) => Math.exp(-((i - radius) ** 2) / (2 * sigma * sigma)));
+  const weights = Array.from({ length: 2 * radius + 1 }, (_, i) =>
+    Math.exp(-((i - radius) ** 2) / (2 * sigma * sigma)),
+  );
   const sum = weights.reduce((a, b) => a + b, 0);
   const t = zeros("float32", [n, n]);
-  for (let i = 0; i < n; i++) for (let k = -radius; k <= radius; k++) t.data[i * n + reflected(i + k, n)]! += weights[k + radius]! / sum;
+  for (let i = 0; i < n; i++)
+    for (let k = -radius; k <= radius; k++) t.data[i * n + reflected(i + k, n)]! += weights[k + radius]! / sum;
   return t;
 }
 
@@ -182,7 +217,7 @@ export function boxRadius(sigma: number, passes = 3): number {
   const length = Math.sqrt((12 * sigma * sigma) / passes + 1);
   const whole = Math.floor((length - 1) / 2);
   const a = (2 * whole + 1) * (whole * (whole + 1) - (3 * sigma * sigma) / passes);
-  return whole + a / (6 * (sigma * sigma / passes - (whole + 1) ** 2));
+  return whole + a / (6 * ((sigma * sigma) / passes - (whole + 1) ** 2));
 }
 
 // ---------------------------------------------------------------- graph
@@ -220,11 +255,19 @@ export function augmentModel(d: Draw, view: ViewSpec, pixels: Pixels): Uint8Arra
   const across = MatMul(Cast(image, "float32"), columns); // [3,h,S], PIL's order: width first
   let x = pixels === "pil" ? toLevels(MatMul(rows, toLevels(across))) : MatMul(rows, across); // [3,S,S]
   const apply = pixels === "pil" ? pilStage : floatStage;
-  d.stages.forEach((stage, i) => (x = apply(kindOf(stage), x, s, (name, shape, dtype) => extra(`${name}${i}`, shape, dtype))));
+  d.stages.forEach(
+    (stage, i) => (x = apply(kindOf(stage), x, s, (name, shape, dtype) => extra(`${name}${i}`, shape, dtype))),
+  );
   if (pixels === "pil") x = Mul(x, 1 / 255);
   if (view.normalize) {
     const { mean, std } = view.normalize;
-    x = Mul(Sub(x, constant([3, 1, 1], [...mean])), constant([3, 1, 1], std.map((v) => 1 / v)));
+    x = Mul(
+      Sub(x, constant([3, 1, 1], [...mean])),
+      constant(
+        [3, 1, 1],
+        std.map((v) => 1 / v),
+      ),
+    );
   }
   return toModel({ name: "augment", inputs, outputs: { view: x } });
 }
@@ -260,7 +303,8 @@ function floatStage(kind: Kind, x: Value, s: number, extra: Extra): Value {
 }
 
 /** Rows, then columns, of Gaussian weights. */
-const gaussian = (x: Value, s: number, extra: Extra): Value => MatMul(MatMul(extra("blur", [s, s]), x), extra("blurColumns", [s, s]));
+const gaussian = (x: Value, s: number, extra: Extra): Value =>
+  MatMul(MatMul(extra("blur", [s, s]), x), extra("blurColumns", [s, s]));
 
 /** Hue in sixths of a turn [1,S,S] from r, g, b, with chroma = max − min and max. */
 function hueOf(x: Value): { sextant: Value; chroma: Value; highest: Value } {
@@ -324,7 +368,11 @@ function pilHue(x: Value, levels: Value): Value {
   const [r, g, b] = Split(x, [1, 1, 1], { axis: 0 }) as [Value, Value, Value];
   const highest = ReduceMax(x, { axes: [0] });
   const chroma = Sub(highest, ReduceMin(x, { axes: [0] }));
-  const [rc, gc, bc] = [r, g, b].map((c) => Cast(Div(Sub(highest, c), Max(chroma, 1)), "float64")) as [Value, Value, Value];
+  const [rc, gc, bc] = [r, g, b].map((c) => Cast(Div(Sub(highest, c), Max(chroma, 1)), "float64")) as [
+    Value,
+    Value,
+    Value,
+  ];
   const rest = Where(Equal(g, highest), Sub(Add(rc, 2), bc), Sub(Add(gc, 4), rc));
   // C's double arithmetic, kept in a float in between
   const sextant = Cast(Cast(Where(Equal(r, highest), Sub(bc, gc), rest), "float32"), "float64");
@@ -350,7 +398,8 @@ export function feedsOf(d: Draw, view: ViewSpec, pixels: Pixels): Tensors {
     rows: resizeMatrix(crop.height, view.size, how, "rows", false, 1),
   };
   d.stages.forEach((stage, i) => {
-    for (const [name, t] of Object.entries((pixels === "pil" ? pilFeeds : floatFeeds)(stage, view.size))) feeds[`${name}${i}`] = t;
+    for (const [name, t] of Object.entries((pixels === "pil" ? pilFeeds : floatFeeds)(stage, view.size)))
+      feeds[`${name}${i}`] = t;
   });
   return feeds;
 }
@@ -383,7 +432,11 @@ function gaussianFeeds({ sigma, kernel }: { sigma: number; kernel?: number }, si
 
 /** factor·x + (1 − factor)·share·luma(x) as a matrix over r, g, b */
 const colourMatrix = (factor: number, share: number): Tensor =>
-  tensor("float32", [3, 3], Array.from({ length: 9 }, (_, i) => (i % 4 === 0 ? factor : 0) + (1 - factor) * share * luma.float[i % 3]!));
+  tensor(
+    "float32",
+    [3, 3],
+    Array.from({ length: 9 }, (_, i) => (i % 4 === 0 ? factor : 0) + (1 - factor) * share * luma.float[i % 3]!),
+  );
 
 function pilFeeds(s: Stage, size: number): Tensors {
   switch (s.op) {

@@ -45,7 +45,10 @@ export function encoderModel(info: EncoderInfo, tensors: Tensors): Uint8Array {
   const { features, map } = backbone.forward(scope, normalized(image, info.mean, info.std), options);
   const names = [...collected.parameters.keys(), ...collected.states.keys()];
   const missing = names.filter((n) => !(n in tensors));
-  if (missing.length) throw new Error(`The encoder needs "${missing[0]}"${missing.length > 1 ? ` and ${missing.length - 1} more tensors` : ""}, which the weights do not hold.`);
+  if (missing.length)
+    throw new Error(
+      `The encoder needs "${missing[0]}"${missing.length > 1 ? ` and ${missing.length - 1} more tensors` : ""}, which the weights do not hold.`,
+    );
   return toModel({
     name: "encoder",
     inputs: [image],

@@ -25,11 +25,19 @@ export function knnModel({ bank: n, width, classes, k, temperature, leaveOneOut 
   const self = input("self", "int64", ["Q"]);
   let similarities: Value = Gemm(queries, bank, null, { transB: 1 }); // [Q, N]
   if (leaveOneOut) {
-    const rows = constant([1, n], Array.from({ length: n }, (_, i) => i), "int64");
+    const rows = constant(
+      [1, n],
+      Array.from({ length: n }, (_, i) => i),
+      "int64",
+    );
     similarities = Where(Equal(Unsqueeze(self, [1]), rows), -2, similarities);
   }
   const [nearest, neighbors] = TopK(similarities, k, { axis: 1 }); // [Q, k]
   const votes = Exp(Mul(Sub(nearest, 1), 1 / temperature)); // shifted by the largest similarity there can be
   const scores = Squeeze(MatMul(Unsqueeze(votes, [1]), Gather(onehot, neighbors)), [1]); // [Q,1,k]·[Q,k,C]
-  return toModel({ name: "knn", inputs: leaveOneOut ? [queries, bank, onehot, self] : [queries, bank, onehot], outputs: { scores, neighbors } });
+  return toModel({
+    name: "knn",
+    inputs: leaveOneOut ? [queries, bank, onehot, self] : [queries, bank, onehot],
+    outputs: { scores, neighbors },
+  });
 }

@@ -32,7 +32,11 @@ export const zerosInit: Init = { name: "constant", value: 0 };
 export const onesInit: Init = { name: "constant", value: 1 };
 
 /** U(±1/√fanIn): torch.nn.Linear and Conv2d, weight and bias alike */
-export const torchDefault = (fanIn: number): Init => ({ name: "uniform", low: -1 / Math.sqrt(fanIn), high: 1 / Math.sqrt(fanIn) });
+export const torchDefault = (fanIn: number): Init => ({
+  name: "uniform",
+  low: -1 / Math.sqrt(fanIn),
+  high: 1 / Math.sqrt(fanIn),
+});
 
 /** N(0, 2/fan): kaiming_normal_ for ReLU */
 export const kaimingNormal = (fan: number): Init => ({ name: "normal", std: Math.sqrt(2 / fan) });
@@ -66,7 +70,13 @@ export interface ConvOptions extends Window {
   init?: Init;
 }
 /** A k×k convolution, weight [out, in/group, k, k]; padding k div 2 unless given */
-export function conv(s: Scope, x: Value, channels: number, kernel: number, { bias = false, init, ...window }: ConvOptions = {}): Value {
+export function conv(
+  s: Scope,
+  x: Value,
+  channels: number,
+  kernel: number,
+  { bias = false, init, ...window }: ConvOptions = {},
+): Value {
   const inner = (x.shape[1] as number) / (window.group ?? 1);
   const fan = inner * kernel * kernel;
   const w = s.parameter("weight", [channels, inner, kernel, kernel], init ?? torchDefault(fan));
@@ -83,7 +93,11 @@ export interface BatchNormOptions {
   affine?: boolean;
 }
 /** BatchNorm over all axes but 1, with running statistics as state (variance unbiased, as PyTorch's). */
-export function batchNorm(s: Scope, x: Value, { epsilon = 1e-5, momentum = 0.1, affine = true }: BatchNormOptions = {}): Value {
+export function batchNorm(
+  s: Scope,
+  x: Value,
+  { epsilon = 1e-5, momentum = 0.1, affine = true }: BatchNormOptions = {},
+): Value {
   const c = x.shape[1] as number;
   const scale = affine ? s.parameter("weight", [c], onesInit) : constant([c], Array<number>(c).fill(1));
   const bias = affine ? s.parameter("bias", [c], zerosInit) : constant([c], Array<number>(c).fill(0));
@@ -92,19 +106,25 @@ export function batchNorm(s: Scope, x: Value, { epsilon = 1e-5, momentum = 0.1, 
   if (s.mode === "eval") return BatchNormalization(x, scale, bias, mean, variance, { epsilon });
 
   const groups = s.bnGroups > 1 ? Split(x, grouped(s, x), { axis: 0 }) : [x];
-  const normalized = groups.map((v) => (s.dialect === "training" ? fusedBatchNorm : plainBatchNorm)(v, scale, bias, epsilon));
+  const normalized = groups.map((v) =>
+    (s.dialect === "training" ? fusedBatchNorm : plainBatchNorm)(v, scale, bias, epsilon),
+  );
   // the first group's statistics run on, as the first device's buffers are the ones saved
   const [, batchMean, batchVariance] = normalized[0]!;
   const n = dims(groups[0]!).reduce((a, b) => a * b, 1) / c;
   const run = (old: Value, now: Value): Value => Add(Mul(old, 1 - momentum), Mul(now, momentum));
   s.update("running_mean", run(mean, batchMean));
   s.update("running_var", run(variance, Mul(batchVariance, n / (n - 1))));
-  return Concat(normalized.map(([y]) => y), { axis: 0 });
+  return Concat(
+    normalized.map(([y]) => y),
+    { axis: 0 },
+  );
 }
 
 function grouped(s: Scope, x: Value): number[] {
   const n = x.shape[0] as number;
-  if (n % s.bnGroups) throw new Error(`${s.path}: a batch of ${n} does not divide into bnGroups = ${s.bnGroups} equal groups.`);
+  if (n % s.bnGroups)
+    throw new Error(`${s.path}: a batch of ${n} does not divide into bnGroups = ${s.bnGroups} equal groups.`);
   return Array<number>(s.bnGroups).fill(n / s.bnGroups);
 }
 
@@ -127,7 +147,9 @@ function plainBatchNorm(x: Value, scale: Value, bias: Value, epsilon: number): N
 /** LayerNorm over the last axis, PyTorch names */
 export function layerNorm(s: Scope, x: Value, epsilon = 1e-5): Value {
   const d = x.shape.at(-1) as number;
-  return LayerNormalization(x, s.parameter("weight", [d], onesInit), s.parameter("bias", [d], zerosInit), { epsilon })[0];
+  return LayerNormalization(x, s.parameter("weight", [d], onesInit), s.parameter("bias", [d], zerosInit), {
+    epsilon,
+  })[0];
 }
 
 /** Exact GELU: x·Φ(x) */

@@ -127,7 +127,9 @@ function makeScope(collected: Collected, settings: Settings): Scope {
       const entry = entryOf(name);
       const [length, count] = [entry.input.shape[0] as number, rows.shape[0] as number];
       if (length % count)
-        throw new Error(`${join(path, name)}: a queue of ${length} rows takes batches that divide it, got ${count} rows a step.`);
+        throw new Error(
+          `${join(path, name)}: a queue of ${length} rows takes batches that divide it, got ${count} rows a step.`,
+        );
       entry.rows = rows;
     },
     scalar: (name) => {

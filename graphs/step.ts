@@ -42,7 +42,10 @@ export function trainingStep(o: StepOptions): TrainingStep {
   // backward
   const parameters = [...collected.parameters.values()];
   const trainable = parameters.filter((p) => p.trainable);
-  const raw = differentiate(loss, trainable.map((p) => p.value));
+  const raw = differentiate(
+    loss,
+    trainable.map((p) => p.value),
+  );
   const { norm, applied } = measured(loss, raw);
   const clipped = o.clipNorm === undefined ? raw : raw.map((g) => Mul(g, clipFactor(norm, o.clipNorm!)));
 
@@ -73,7 +76,10 @@ export function trainingStep(o: StepOptions): TrainingStep {
 function evaluation(o: StepOptions, { encoder }: Method<object>): TrainingStep["evaluation"] {
   const { scope, collected } = rootScope(o.dialect, "eval");
   const image = input("image", "float32", [o.batchSize, o.channels ?? 3, o.size, o.size]);
-  const { features, map } = o.network(encoder.split(".").reduce((s, name) => s.child(name), scope), image);
+  const { features, map } = o.network(
+    encoder.split(".").reduce((s, name) => s.child(name), scope),
+    image,
+  );
   return { inputs: [image, ...[...collected.states.values()].map((e) => e.input)], outputs: { features, map } };
 }
 

@@ -29,16 +29,21 @@ function pulledBack({ op, inputs, outputs, attributes, origin }: Node, g: (Value
   if (op.vjp === "zero") return [];
   const where = origin?.path || "graph";
   if (op.vjp === "none")
-    throw new Error(`No gradient for ${op.type} at ${where}. Give it a vjp in src/ops/, or cut the path with stopGradient(x).`);
+    throw new Error(
+      `No gradient for ${op.type} at ${where}. Give it a vjp in src/ops/, or cut the path with stopGradient(x).`,
+    );
   const aside = op.differentiable === "all" ? -1 : g.findIndex((v, i) => i > 0 && v);
-  if (aside > 0) throw new Error(`No gradient for output ${aside} of ${op.type} at ${where}; only its first output has one.`);
+  if (aside > 0)
+    throw new Error(`No gradient for output ${aside} of ${op.type} at ${where}; only its first output has one.`);
   const rule = (origin?.dialect === "training" && op.fused) || op.vjp;
   const given = inputs.map((x) => x ?? undefined) as Value[];
   return rule(g as Value[], given, outputs, attributes).flatMap((dx, i) => {
     const x = inputs[i];
     if (!dx || !x) return [];
     if (dx.shape.length !== x.shape.length || dx.shape.some((d, k) => d !== x.shape[k]))
-      throw new Error(`The vjp of ${op.type} at ${where} gave [${dx.shape.join(",")}] for an input of shape [${x.shape.join(",")}].`);
+      throw new Error(
+        `The vjp of ${op.type} at ${where} gave [${dx.shape.join(",")}] for an input of shape [${x.shape.join(",")}].`,
+      );
     return [[x, dx] as [Value, Value]];
   });
 }

@@ -34,11 +34,20 @@ async function writeDurably(file: string, bytes: Uint8Array | string): Promise<v
 /** Steps of the checkpoints in a folder, oldest first. */
 export async function checkpointSteps(folder: string): Promise<number[]> {
   const names = await readdir(folder).catch(() => [] as string[]);
-  return names.map(stepOf).filter(Number.isFinite).sort((a, b) => a - b);
+  return names
+    .map(stepOf)
+    .filter(Number.isFinite)
+    .sort((a, b) => a - b);
 }
 
 /** Writes step-N below `folder` and removes all but the newest `keep`; a failure leaves the older ones as they were. */
-export async function saveCheckpoint(folder: string, manifest: Manifest, tensors: Tensors, progress: Progress, keep: number): Promise<string> {
+export async function saveCheckpoint(
+  folder: string,
+  manifest: Manifest,
+  tensors: Tensors,
+  progress: Progress,
+  keep: number,
+): Promise<string> {
   const target = join(folder, stepFolder(progress.step));
   const aside = join(folder, `.writing-${progress.step}-${process.pid}`);
   try {
@@ -52,10 +61,14 @@ export async function saveCheckpoint(folder: string, manifest: Manifest, tensors
   } catch (error) {
     await rm(aside, { recursive: true, force: true }).catch(() => undefined);
     const why = (error as NodeJS.ErrnoException).code === "ENOSPC" ? "the disk is full" : (error as Error).message;
-    throw new Error(`Checkpoint ${target} could not be written: ${why}. Earlier checkpoints are untouched.`, { cause: error });
+    throw new Error(`Checkpoint ${target} could not be written: ${why}. Earlier checkpoints are untouched.`, {
+      cause: error,
+    });
   }
   const steps = await checkpointSteps(folder);
-  await Promise.all(steps.slice(0, -keep).map((s) => rm(join(folder, stepFolder(s)), { recursive: true, force: true })));
+  await Promise.all(
+    steps.slice(0, -keep).map((s) => rm(join(folder, stepFolder(s)), { recursive: true, force: true })),
+  );
   return target;
 }
 

@@ -8,7 +8,8 @@ function distance(a: string, b: string): number {
     for (let j = 1; j <= b.length; j++) {
       const replaced = d[i - 1]![j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
       d[i]![j] = Math.min(d[i - 1]![j]! + 1, d[i]![j - 1]! + 1, replaced);
-      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) d[i]![j] = Math.min(d[i]![j]!, d[i - 2]![j - 2]! + 1);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1])
+        d[i]![j] = Math.min(d[i]![j]!, d[i - 2]![j - 2]! + 1);
     }
   return d[a.length]![b.length]!;
 }
@@ -16,6 +17,7 @@ function distance(a: string, b: string): number {
 /** Unknown method "dencecl". Did you mean densecl? Available: … */
 export function unknownName(kind: string, name: string, known: readonly string[]): string {
   const nearest = [...known].sort((a, b) => distance(name, a) - distance(name, b))[0];
-  const hint = nearest !== undefined && distance(name, nearest) <= Math.max(2, name.length / 3) ? ` Did you mean ${nearest}?` : "";
+  const hint =
+    nearest !== undefined && distance(name, nearest) <= Math.max(2, name.length / 3) ? ` Did you mean ${nearest}?` : "";
   return `Unknown ${kind} "${name}".${hint} Available: ${[...known].sort().join(", ")}.`;
 }

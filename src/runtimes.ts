@@ -71,7 +71,9 @@ function platformOf(name: string) {
   const found = trainingBuild.platforms[name as Platform];
   if (found) return found;
   const known = Object.keys(trainingBuild.platforms).join(", ");
-  throw new Error(`There is no training library for ${name}; there is one for ${known}. The portable engine runs without it.`);
+  throw new Error(
+    `There is no training library for ${name}; there is one for ${known}. The portable engine runs without it.`,
+  );
 }
 
 const runtimesDir = (folder = cacheDir("runtimes")): string => folder;
@@ -105,9 +107,13 @@ export async function install(options: RuntimeOptions = {}): Promise<string> {
   const p = platformOf(platform);
   if (options.library) return byHandLibrary(resolve(options.library), platform, options);
   if (process.env.DIPTYCH_DOWNLOAD === "never")
-    throw new Error(`The training library is not installed and DIPTYCH_DOWNLOAD=never forbids fetching it. ${byHand(p)}`);
+    throw new Error(
+      `The training library is not installed and DIPTYCH_DOWNLOAD=never forbids fetching it. ${byHand(p)}`,
+    );
   const folder = runtimesDir(options.folder);
-  options.announce?.(`Fetching ONNX Runtime ${trainingBuild.version} with training for ${p.name} from Maven Central into ${folder}`);
+  options.announce?.(
+    `Fetching ONNX Runtime ${trainingBuild.version} with training for ${p.name} from Maven Central into ${folder}`,
+  );
   await mkdir(folder, { recursive: true });
   const aside = await mkdtemp(join(folder, ".fetching-"));
   try {
@@ -130,7 +136,11 @@ const fetchProgram = `
     () => process.exit(0), (e) => { console.error(e.message); process.exit(1); });`;
 
 /** The jar in `folder`. The child is killed when its file stops growing: a broken connection never settles by itself. */
-async function fetched(platform: string, folder: string, { progress, patience = 30_000, fetcher }: RuntimeOptions): Promise<string> {
+async function fetched(
+  platform: string,
+  folder: string,
+  { progress, patience = 30_000, fetcher }: RuntimeOptions,
+): Promise<string> {
   const module = createRequire(import.meta.url).resolve("mvn-artifact-download");
   const coordinates = `${trainingBuild.artifact}:jar:${platform}:${trainingBuild.version}`;
   const [command, ...args] = fetcher ?? [process.execPath, "-e", fetchProgram, module];
@@ -143,16 +153,25 @@ async function fetched(platform: string, folder: string, { progress, patience = 
   });
   let [size, since] = [0, Date.now()];
   let stalled = false;
-  const watch = setInterval(() => {
-    void jarSize(folder).then((now) => {
-      if (now > size) [size, since] = [now, Date.now()];
-      else if (Date.now() - since > patience) stalled = child.kill("SIGKILL");
-      progress?.(size);
-    });
-  }, Math.min(200, patience / 4));
+  const watch = setInterval(
+    () => {
+      void jarSize(folder).then((now) => {
+        if (now > size) [size, since] = [now, Date.now()];
+        else if (Date.now() - since > patience) stalled = child.kill("SIGKILL");
+        progress?.(size);
+      });
+    },
+    Math.min(200, patience / 4),
+  );
   const code = await ended.finally(() => clearInterval(watch));
-  if (stalled) throw new Error(`The download of ${coordinates} stood still for ${patience / 1000} s at ${(size / 1e6).toFixed(1)} MB.`);
-  if (code !== 0) throw new Error(`The download of ${coordinates} failed: ${complaint.trim().split("\n")[0] || `exit code ${code}`}.`);
+  if (stalled)
+    throw new Error(
+      `The download of ${coordinates} stood still for ${patience / 1000} s at ${(size / 1e6).toFixed(1)} MB.`,
+    );
+  if (code !== 0)
+    throw new Error(
+      `The download of ${coordinates} failed: ${complaint.trim().split("\n")[0] || `exit code ${code}`}.`,
+    );
   const jar = (await readdir(folder)).find((f) => f.endsWith(".jar"));
   if (!jar) throw new Error(`The download of ${coordinates} left no jar.`);
   return join(folder, jar);
@@ -160,7 +179,14 @@ async function fetched(platform: string, folder: string, { progress, patience = 
 
 async function jarSize(folder: string): Promise<number> {
   const names = await readdir(folder).catch(() => []);
-  const sizes = await Promise.all(names.map((f) => stat(join(folder, f)).then((s) => s.size, () => 0)));
+  const sizes = await Promise.all(
+    names.map((f) =>
+      stat(join(folder, f)).then(
+        (s) => s.size,
+        () => 0,
+      ),
+    ),
+  );
   return Math.max(0, ...sizes);
 }
 
@@ -210,7 +236,9 @@ function extract(archive: string, name: string, target: string): Promise<void> {
 /** The library inside onnxruntime-node, for the portable engine. */
 export function portableLibrary(platform = process.platform, arch: string = process.arch): string {
   const root = dirname(createRequire(import.meta.url).resolve("onnxruntime-node/package.json"));
-  const file = { linux: "libonnxruntime.so.1", darwin: "libonnxruntime.1.dylib", win32: "onnxruntime.dll" }[platform as string];
+  const file = { linux: "libonnxruntime.so.1", darwin: "libonnxruntime.1.dylib", win32: "onnxruntime.dll" }[
+    platform as string
+  ];
   const path = join(root, "bin", "napi-v6", platform, arch, file ?? "");
   if (!file || !existsSync(path))
     throw new Error(

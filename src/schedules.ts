@@ -32,7 +32,8 @@ export interface Horizon {
 }
 
 /** start + (end − start)·(1 − cos πt)/2 for t in 0–1 */
-export const cosine = (start: number, end: number, t: number): number => end + (start - end) * 0.5 * (1 + Math.cos(Math.PI * t));
+export const cosine = (start: number, end: number, t: number): number =>
+  end + (start - end) * 0.5 * (1 + Math.cos(Math.PI * t));
 
 /** The value at a step. */
 export function scheduled(schedule: Schedule, step: number, { stepsPerEpoch, epochs }: Horizon): number {

@@ -28,8 +28,7 @@ export interface Parameter {
 
 /** Enters a step as `input`, leaves it as `next` (same shape), or as new `rows` that the engine writes at (step · rows) mod K. */
 export type State = { readonly name: string; readonly input: Value; readonly init: Init } & (
-  | { readonly next: Value }
-  | { readonly rows: Value }
+  { readonly next: Value } | { readonly rows: Value }
 );
 
 export interface TrainingStep {
@@ -96,7 +95,11 @@ function normalizeRows(data: Float32Array, width: number): void {
 }
 
 /** The tensors a step starts from: a pure function of (step, seed); `given` replaces draws by name, and copies follow it. */
-export function initialTensors(step: Pick<TrainingStep, "parameters" | "state">, seed: number, given: Tensors = {}): Tensors {
+export function initialTensors(
+  step: Pick<TrainingStep, "parameters" | "state">,
+  seed: number,
+  given: Tensors = {},
+): Tensors {
   const all = [
     ...step.parameters.map((p) => ({ name: p.name, shape: p.value.shape as number[], init: p.init })),
     ...step.state.map((s) => ({ name: s.name, shape: s.input.shape as number[], init: s.init })),

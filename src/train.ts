@@ -62,9 +62,20 @@ export async function train(o: TrainOptions): Promise<number> {
 
     refused = applied ? 0 : refused + 1;
     if (refused > (o.patience ?? 10))
-      throw new Error(`${refused} steps in a row had a gradient that is not finite (the last at step ${step}). Lower the learning rate, or clip with optimizer.clipNorm.`);
+      throw new Error(
+        `${refused} steps in a row had a gradient that is not finite (the last at step ${step}). Lower the learning rate, or clip with optimizer.clipNorm.`,
+      );
     const { epoch } = batch;
-    await o.onStep?.({ step, epoch, batch: batch.batch, scalars, metrics: o.session.metrics(), applied, stepMs, waitMs });
+    await o.onStep?.({
+      step,
+      epoch,
+      batch: batch.batch,
+      scalars,
+      metrics: o.session.metrics(),
+      applied,
+      stepMs,
+      waitMs,
+    });
     if (step % o.stepsPerEpoch === 0) await o.onEpoch?.(step / o.stepsPerEpoch, step);
   }
   return step;

@@ -6,12 +6,15 @@ let training: Promise<NativeEngine> | undefined;
 
 /** OrtTrainingApi on the training library, two threads. */
 export function trainingEngine(): Promise<NativeEngine> {
-  training ??= trainingLibrary({ announce: (line) => process.stderr.write(`${line}\n`) }).then((library) => openEngine({ library, name: "training", threads: 2 }));
+  training ??= trainingLibrary({ announce: (line) => process.stderr.write(`${line}\n`) }).then((library) =>
+    openEngine({ library, name: "training", threads: 2 }),
+  );
   return training;
 }
 
 /** The step graph on onnxruntime-node's library. */
-export const portableEngine = (): NativeEngine => openEngine({ library: portableLibrary(), name: "portable", threads: 2 });
+export const portableEngine = (): NativeEngine =>
+  openEngine({ library: portableLibrary(), name: "portable", threads: 2 });
 
 /** Plain sessions on the training library: float64 kernels and training ops. */
 export async function plainOnTraining(): Promise<NativeEngine> {

@@ -8,7 +8,10 @@ const folder = fileURLToPath(new URL("../../test/golden/", import.meta.url));
 /** Cases that the suites leave to `npm run golden`: one float32 summation order more or less decides them (golden README, networks). */
 const sensitive = new Set(["resnet50"]);
 
-async function suite(name: string, engines: Record<string, () => Promise<Parameters<typeof goldenOutcome>[0]>>): Promise<void> {
+async function suite(
+  name: string,
+  engines: Record<string, () => Promise<Parameters<typeof goldenOutcome>[0]>>,
+): Promise<void> {
   const { file, cases } = await readGolden(`${folder}${name}.json`);
   describe(`golden ${name}`, () => {
     for (const [label, open] of Object.entries(engines))

@@ -9,7 +9,8 @@ for (const path of process.argv.slice(2)) {
   for (const c of cases) {
     const outcome = await goldenOutcome(engine, c, file);
     count[outcome.status]++;
-    if (outcome.status === "failed") process.stdout.write(`FAILED ${path} ${c.name}\n${outcome.detail.map((d) => `  ${d}\n`).join("")}`);
+    if (outcome.status === "failed")
+      process.stdout.write(`FAILED ${path} ${c.name}\n${outcome.detail.map((d) => `  ${d}\n`).join("")}`);
   }
 }
 process.stdout.write(`${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped\n`);

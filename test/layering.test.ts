@@ -23,32 +23,91 @@ const offenders = (of: (path: string) => boolean, forbidden: (module: string) =>
 
 describe("the house", () => {
   it("lets imports point one way", () => {
-    assert.deepEqual(offenders((p) => p.startsWith("src/"), (m) => /^(graphs|evaluators|cli)\//.test(m)), []);
-    assert.deepEqual(offenders((p) => p.startsWith("graphs/"), (m) => /^(evaluators|cli)\//.test(m)), []);
-    assert.deepEqual(offenders((p) => p.startsWith("evaluators/"), (m) => m.startsWith("cli/")), []);
+    assert.deepEqual(
+      offenders(
+        (p) => p.startsWith("src/"),
+        (m) => /^(graphs|evaluators|cli)\//.test(m),
+      ),
+      [],
+    );
+    assert.deepEqual(
+      offenders(
+        (p) => p.startsWith("graphs/"),
+        (m) => /^(evaluators|cli)\//.test(m),
+      ),
+      [],
+    );
+    assert.deepEqual(
+      offenders(
+        (p) => p.startsWith("evaluators/"),
+        (m) => m.startsWith("cli/"),
+      ),
+      [],
+    );
   });
   it("keeps graphs/ pure", () => {
-    assert.deepEqual(offenders((p) => p.startsWith("graphs/"), (m) => /^(node:|src\/(engines|data)\/|sharp$|koffi$)/.test(m)), []);
-    assert.deepEqual(files.filter((f) => f.path.startsWith("graphs/") && /Math\.random|Date\.now/.test(f.text)).map((f) => f.path), []);
+    assert.deepEqual(
+      offenders(
+        (p) => p.startsWith("graphs/"),
+        (m) => /^(node:|src\/(engines|data)\/|sharp$|koffi$)/.test(m),
+      ),
+      [],
+    );
+    assert.deepEqual(
+      files.filter((f) => f.path.startsWith("graphs/") && /Math\.random|Date\.now/.test(f.text)).map((f) => f.path),
+      [],
+    );
   });
   it("keeps the loop free of methods and evaluators", () => {
-    assert.deepEqual(offenders((p) => p === "src/train.ts", (m) => /graphs|evaluators|data/.test(m)), []);
+    assert.deepEqual(
+      offenders(
+        (p) => p === "src/train.ts",
+        (m) => /graphs|evaluators|data/.test(m),
+      ),
+      [],
+    );
   });
   it("has one importer of onnx-proto and one folder that imports koffi", () => {
-    assert.deepEqual(offenders((p) => p !== "src/onnx/model.ts", (m) => m === "onnx-proto"), []);
-    assert.deepEqual(offenders((p) => !p.startsWith("src/engines/native/"), (m) => m === "koffi"), []);
+    assert.deepEqual(
+      offenders(
+        (p) => p !== "src/onnx/model.ts",
+        (m) => m === "onnx-proto",
+      ),
+      [],
+    );
+    assert.deepEqual(
+      offenders(
+        (p) => !p.startsWith("src/engines/native/"),
+        (m) => m === "koffi",
+      ),
+      [],
+    );
   });
   it("never imports onnxruntime-node, whose library is loaded by path", () => {
-    assert.deepEqual(offenders(() => true, (m) => m === "onnxruntime-node"), []);
+    assert.deepEqual(
+      offenders(
+        () => true,
+        (m) => m === "onnxruntime-node",
+      ),
+      [],
+    );
   });
 });
 
 describe("the lockfile", () => {
   it("pins every package by hash and names no address", () => {
-    const lock = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8")) as { packages: Record<string, { integrity?: string; resolved?: string; link?: boolean }> };
+    const lock = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8")) as {
+      packages: Record<string, { integrity?: string; resolved?: string; link?: boolean }>;
+    };
     const entries = Object.entries(lock.packages).filter(([name, p]) => name && !p.link);
     assert.ok(entries.length > 100);
-    assert.deepEqual(entries.filter(([, p]) => !p.integrity).map(([name]) => name), []);
-    assert.deepEqual(entries.filter(([, p]) => p.resolved).map(([name]) => name), []);
+    assert.deepEqual(
+      entries.filter(([, p]) => !p.integrity).map(([name]) => name),
+      [],
+    );
+    assert.deepEqual(
+      entries.filter(([, p]) => p.resolved).map(([name]) => name),
+      [],
+    );
   });
 });

@@ -20,7 +20,10 @@ describe("the library in a page", () => {
 
     // its gradient, and one step of gradient descent, are graphs too
     const [d1, d2] = gradients(loss, [w1, w2]) as [typeof w1, typeof w2];
-    const model = toModel({ inputs: [x, labels, w1, w2], outputs: { loss, w1_next: Sub(w1, Mul(d1, 0.5)), w2_next: Sub(w2, Mul(d2, 0.5)) } });
+    const model = toModel({
+      inputs: [x, labels, w1, w2],
+      outputs: { loss, w1_next: Sub(w1, Mul(d1, 0.5)), w2_next: Sub(w2, Mul(d2, 0.5)) },
+    });
 
     // any ONNX Runtime runs it
     const session = await portableEngine().session(model);
@@ -30,8 +33,20 @@ describe("the library in a page", () => {
       const radius = i % 2 ? 1.5 : 0.5;
       return [radius * Math.cos(angle), radius * Math.sin(angle)];
     });
-    const data = { x: tensor("float32", [32, 2], points.flat()), labels: tensor("int64", [32], points.map((_, i) => i % 2)) };
-    const normal = (shape: number[]) => tensor("float32", shape, Array.from({ length: shape[0]! * shape[1]! }, () => r.normal()));
+    const data = {
+      x: tensor("float32", [32, 2], points.flat()),
+      labels: tensor(
+        "int64",
+        [32],
+        points.map((_, i) => i % 2),
+      ),
+    };
+    const normal = (shape: number[]) =>
+      tensor(
+        "float32",
+        shape,
+        Array.from({ length: shape[0]! * shape[1]! }, () => r.normal()),
+      );
     let weights: Tensors = { w1: normal([16, 2]), w2: normal([2, 16]) };
     const losses: number[] = [];
     for (let step = 0; step < 100; step++) {

@@ -2,7 +2,8 @@ import { Args, Flags } from "@oclif/core";
 import { Base } from "../base.js";
 
 export default class Build extends Base {
-  static override description = "Writes the artifacts of a recipe alone: ONNX training artifacts that any language can drive.";
+  static override description =
+    "Writes the artifacts of a recipe alone: ONNX training artifacts that any language can drive.";
   static override examples = ["<%= config.bin %> build sample --out artifacts/"];
   static override args = { recipe: Args.string({ required: true, description: "a recipe's name or a JSON file" }) };
   static override flags = {

@@ -2,7 +2,8 @@ import { Args, Flags } from "@oclif/core";
 import { Base, engineFlags } from "../base.js";
 
 export default class Embed extends Base {
-  static override description = "Writes the features of every image in a folder as float32 [N, D] in NumPy's format, names beside it.";
+  static override description =
+    "Writes the features of every image in a folder as float32 [N, D] in NumPy's format, names beside it.";
   static override examples = ["<%= config.bin %> embed runs/sample-1/encoder.onnx photos/ --out features.npy"];
   static override args = {
     encoder: Args.string({ required: true, description: "an ONNX model with one image input" }),
@@ -23,7 +24,10 @@ export default class Embed extends Base {
     const began = performance.now();
     const engine = await engineFor(flags, this.say);
     const result = await embed(engine, args.encoder, args.images, flags.out, flags, (done, total) => {
-      if (process.stderr.isTTY) process.stderr.write(`\r${done}/${total} images, ${((1000 * done) / (performance.now() - began)).toFixed(0)} a second`);
+      if (process.stderr.isTTY)
+        process.stderr.write(
+          `\r${done}/${total} images, ${((1000 * done) / (performance.now() - began)).toFixed(0)} a second`,
+        );
     });
     if (process.stderr.isTTY) process.stderr.write("\n");
     this.log(`${result.out}: ${result.images} × ${result.width}`);

@@ -2,7 +2,8 @@ import { Args, Flags } from "@oclif/core";
 import { Base, engineFlags } from "../base.js";
 
 export default class Pretrain extends Base {
-  static override description = "Trains an encoder on images without labels, and writes it as ONNX with a score and a report.";
+  static override description =
+    "Trains an encoder on images without labels, and writes it as ONNX with a score and a report.";
   static override examples = [
     "<%= config.bin %> pretrain sample",
     "<%= config.bin %> pretrain --data photos/",
@@ -16,13 +17,20 @@ export default class Pretrain extends Base {
     ...engineFlags,
     data: Flags.string({ description: "folder of images; DIR/train is used where there is one" }),
     out: Flags.string({ description: "run folder; default runs/RECIPE-N" }),
-    set: Flags.string({ multiple: true, multipleNonGreedy: true, default: [], description: "an option of the recipe, e.g. method.temperature=0.1" }),
+    set: Flags.string({
+      multiple: true,
+      multipleNonGreedy: true,
+      default: [],
+      description: "an option of the recipe, e.g. method.temperature=0.1",
+    }),
     epochs: Flags.integer({ min: 1, description: "passes over the data" }),
     "batch-size": Flags.integer({ min: 1, description: "images a step" }),
     size: Flags.integer({ min: 1, description: "pixels a side of the views" }),
     limit: Flags.integer({ min: 1, description: "only the first N images" }),
     seed: Flags.integer({ min: 0, description: "decides weights, order and augmentation" }),
-    init: Flags.string({ description: "start from weights: .safetensors of torchvision or ours, or an encoder.onnx of ours" }),
+    init: Flags.string({
+      description: "start from weights: .safetensors of torchvision or ours, or an encoder.onnx of ours",
+    }),
     resume: Flags.boolean({ description: "continue --out, or the newest run of RECIPE" }),
     "dry-run": Flags.boolean({ description: "print the resolved recipe, views, parameters and memory, and stop" }),
   };
@@ -50,14 +58,27 @@ export default class Pretrain extends Base {
     process.on("SIGINT", onInterrupt);
     process.on("SIGTERM", onInterrupt);
     try {
-      bar.say(`${plan.name} → ${plan.out} (ONNX Runtime ${engine.version}, ${engine.name} engine, ${engine.threads} threads)`);
-      const result = await pretrain({ recipe: plan.recipe, recipeName: plan.name, out: plan.out, engine, resume: flags.resume, init: flags.init, listener: bar, stopping: () => stops > 0 });
+      bar.say(
+        `${plan.name} → ${plan.out} (ONNX Runtime ${engine.version}, ${engine.name} engine, ${engine.threads} threads)`,
+      );
+      const result = await pretrain({
+        recipe: plan.recipe,
+        recipeName: plan.name,
+        out: plan.out,
+        engine,
+        resume: flags.resume,
+        init: flags.init,
+        listener: bar,
+        stopping: () => stops > 0,
+      });
       bar.stop();
       if (!this.jsonEnabled()) {
         this.log(`encoder: ${result.encoder}`);
         this.log(`loss: ${result.loss.first.toFixed(4)} → ${result.loss.last.toFixed(4)} in ${result.steps} steps`);
         if (result.knn)
-          this.log(`kNN top1: ${result.knn.first.toFixed(2)} → ${result.knn.last.toFixed(2)} ± ${result.knn.se.toFixed(2)} (raw pixels ${result.knn.pixels.toFixed(2)})`);
+          this.log(
+            `kNN top1: ${result.knn.first.toFixed(2)} → ${result.knn.last.toFixed(2)} ± ${result.knn.se.toFixed(2)} (raw pixels ${result.knn.pixels.toFixed(2)})`,
+          );
         this.log(`report: ${result.run}/report.html`);
       }
       return result;

@@ -66,7 +66,16 @@ export const recipes = {
   "mocov2-r18w16-cifar10": {
     paper: "Chen et al., 2020, arXiv 2003.04297",
     recipe: {
-      ...anchor({ name: "mocov2", queueSize: 4096, temperature: 0.2, momentum: 0.99, hiddenDim: 128, outDim: 128, bnGroups: 1, view: anchorView } as never),
+      ...anchor({
+        name: "mocov2",
+        queueSize: 4096,
+        temperature: 0.2,
+        momentum: 0.99,
+        hiddenDim: 128,
+        outDim: 128,
+        bnGroups: 1,
+        view: anchorView,
+      } as never),
       summary: "MoCo-v2 without shuffle-BN, ResNet-18 of width 16, 10,000 images of CIFAR-10",
     },
   },

@@ -33,10 +33,18 @@ const schedule = z.union([
 /** Parts of a view that a recipe may replace; null takes a part away. */
 const view = z.strictObject({
   crop: z
-    .strictObject({ scale: pair, ratio: pair.optional(), interpolation: z.enum(["bilinear", "bicubic"]).optional(), antialias: z.boolean().optional() })
+    .strictObject({
+      scale: pair,
+      ratio: pair.optional(),
+      interpolation: z.enum(["bilinear", "bicubic"]).optional(),
+      antialias: z.boolean().optional(),
+    })
     .optional(),
   flip: number.min(0).max(1).optional(),
-  jitter: z.strictObject({ p: number, brightness: number, contrast: number, saturation: number, hue: number }).nullable().optional(),
+  jitter: z
+    .strictObject({ p: number, brightness: number, contrast: number, saturation: number, hue: number })
+    .nullable()
+    .optional(),
   grey: number.min(0).max(1).optional(),
   blur: z.strictObject({ p: number, sigma: pair }).nullable().optional(),
   solarize: z.strictObject({ p: number, threshold: number.optional() }).nullable().optional(),
@@ -60,11 +68,14 @@ const choice = (name: string, defaults: object, scheduled: readonly string[] = [
 
 const named = (kind: string, registry: Record<string, unknown>, options: z.ZodType[]) =>
   z.discriminatedUnion("name", options as never, {
-    error: (issue) => unknownName(kind, String((issue.input as { name?: unknown } | undefined)?.name), Object.keys(registry)),
+    error: (issue) =>
+      unknownName(kind, String((issue.input as { name?: unknown } | undefined)?.name), Object.keys(registry)),
   });
 
 const methodChoices = Object.entries(methods).map(([name, m]) =>
-  choice(name, m.defaults, Object.keys((m.scalars as ((o: object) => object) | undefined)?.(m.defaults) ?? {}), { view: view.optional() }),
+  choice(name, m.defaults, Object.keys((m.scalars as ((o: object) => object) | undefined)?.(m.defaults) ?? {}), {
+    view: view.optional(),
+  }),
 );
 
 export const recipeSchema = z.strictObject({
@@ -79,19 +90,29 @@ export const recipeSchema = z.strictObject({
     shortSide: positive.default(256),
     limit: positive.optional(),
   }),
-  backbone: named("backbone", backbones, Object.entries(backbones).map(([name, b]) => choice(name, b.defaults))),
+  backbone: named(
+    "backbone",
+    backbones,
+    Object.entries(backbones).map(([name, b]) => choice(name, b.defaults)),
+  ),
   method: named("method", methods, methodChoices),
   optimizer: named(
     "optimizer",
     optimizers,
-    Object.entries(optimizers).map(([name, o]) => choice(name, o.defaults, [], { lr: schedule, clipNorm: number.positive().optional() })),
+    Object.entries(optimizers).map(([name, o]) =>
+      choice(name, o.defaults, [], { lr: schedule, clipNorm: number.positive().optional() }),
+    ),
   ),
   batchSize: positive,
   epochs: positive,
   seed: z.number().int().nonnegative().default(0),
   pixels: z.enum(["float", "pil"]).default("float"),
   evaluate: z
-    .strictObject({ everyEpochs: positive.default(1), k: positive.default(20), temperature: number.positive().default(0.07) })
+    .strictObject({
+      everyEpochs: positive.default(1),
+      k: positive.default(20),
+      temperature: number.positive().default(0.07),
+    })
     .prefault({}),
   checkpoint: z.strictObject({ everySteps: positive.default(200), keep: positive.default(2) }).prefault({}),
 });
@@ -122,7 +143,10 @@ export function resolveRecipe(input: unknown): Recipe {
 
 function sentence(issue: z.core.$ZodIssue, input: unknown): string {
   const path = issue.path.join(".");
-  const received = issue.path.reduce<unknown>((v, key) => (v as Record<PropertyKey, unknown> | undefined)?.[key], input);
+  const received = issue.path.reduce<unknown>(
+    (v, key) => (v as Record<PropertyKey, unknown> | undefined)?.[key],
+    input,
+  );
   const came = received === undefined ? "nothing" : JSON.stringify(received);
   switch (issue.code) {
     case "unrecognized_keys":
@@ -134,7 +158,15 @@ function sentence(issue: z.core.$ZodIssue, input: unknown): string {
     case "invalid_value":
       return `Expected one of ${issue.values.join(", ")} for ${path} but received ${came}.`;
     case "invalid_union":
-      return issue.message.startsWith("Unknown") ? issue.message : `Expected a number or a schedule for ${path} but received ${came}.`;
+      return issue.message.startsWith("Unknown")
+        ? issue.message
+        : `Expected a number or a schedule for ${path} but received ${came}.`;
+    case "custom":
+    case "invalid_element":
+    case "invalid_format":
+    case "invalid_key":
+    case "not_multiple_of":
+    case "too_big":
     default:
       return `${path}: ${issue.message} (received ${came}).`;
   }
@@ -146,8 +178,13 @@ function knownKeys(path: readonly PropertyKey[], input: unknown): string[] {
   if (head === undefined) return Object.keys(recipeSchema.shape);
   const name = (input as Record<string, { name?: string }>)[head as string]?.name ?? "";
   if (path.length === 2 && path[1] === "view") return Object.keys(view.shape);
-  const registry = { method: methods, backbone: backbones, optimizer: optimizers }[head as string] as Record<string, { defaults: object }> | undefined;
-  if (registry?.[name]) return [...Object.keys(registry[name].defaults), ...(head === "optimizer" ? ["lr", "clipNorm"] : head === "method" ? ["view"] : [])];
+  const registry = { method: methods, backbone: backbones, optimizer: optimizers }[head as string] as
+    Record<string, { defaults: object }> | undefined;
+  if (registry?.[name])
+    return [
+      ...Object.keys(registry[name].defaults),
+      ...(head === "optimizer" ? ["lr", "clipNorm"] : head === "method" ? ["view"] : []),
+    ];
   const part = (recipeSchema.shape as Record<string, unknown>)[head as string] as { shape?: object } | undefined;
   return Object.keys(part?.shape ?? { everyEpochs: 0, k: 0, temperature: 0, everySteps: 0, keep: 0 });
 }
@@ -161,10 +198,12 @@ export function withSettings(recipe: RecipeInput, settings: readonly string[]): 
     const path = setting.slice(0, at).split(".");
     let node = out;
     for (const key of path.slice(0, -1)) node = (node[key] ??= {}) as Record<string, unknown>;
-    if (typeof node !== "object") throw new Error(`--set ${setting}: ${path.slice(0, -1).join(".")} is a value, not a group.`);
+    if (typeof node !== "object")
+      throw new Error(`--set ${setting}: ${path.slice(0, -1).join(".")} is a value, not a group.`);
     const text = setting.slice(at + 1);
     // another entry of a registry brings its own options
-    if (path.length === 2 && path[1] === "name" && node.name !== text) for (const key of Object.keys(node)) if (key !== "lr") delete node[key];
+    if (path.length === 2 && path[1] === "name" && node.name !== text)
+      for (const key of Object.keys(node)) if (key !== "lr") delete node[key];
     node[path.at(-1)!] = parsed(text);
   }
   return out as RecipeInput;

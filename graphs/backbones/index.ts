@@ -24,6 +24,9 @@ export interface Backbone<Options> {
   stages?(s: Scope, image: Value, options: Options): Value[];
 }
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- options differ from entry to entry
-export const backbones = { resnet18, resnet34, resnet50, vitTiny, vitSmall, vitBase } satisfies Record<string, Backbone<any>>;
+/* eslint-disable @typescript-eslint/no-explicit-any -- options differ from entry to entry */
+export const backbones = { resnet18, resnet34, resnet50, vitTiny, vitSmall, vitBase } satisfies Record<
+  string,
+  Backbone<any>
+>;
 export type BackboneName = keyof typeof backbones;

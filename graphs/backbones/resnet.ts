@@ -17,9 +17,20 @@ export interface ResNetOptions {
 const defaults: ResNetOptions = { stem: "imagenet", width: 64, init: "fan_out" };
 
 /** conv → BN, bias-free; the convolution's name ends where its BatchNorm's does (conv1/bn1, downsample.0/downsample.1) */
-function convBn(s: Scope, names: [string, string], x: Value, out: number, kernel: number, stride: number, o: ResNetOptions): Value {
+function convBn(
+  s: Scope,
+  names: [string, string],
+  x: Value,
+  out: number,
+  kernel: number,
+  stride: number,
+  o: ResNetOptions,
+): Value {
   const fan = (o.init === "fan_out" ? out : (x.shape[1] as number)) * kernel * kernel;
-  return batchNorm(s.child(names[1]), conv(s.child(names[0]), x, out, kernel, { strides: [stride, stride], init: kaimingNormal(fan) }));
+  return batchNorm(
+    s.child(names[1]),
+    conv(s.child(names[0]), x, out, kernel, { strides: [stride, stride], init: kaimingNormal(fan) }),
+  );
 }
 const nth = (i: number): [string, string] => [`conv${i}`, `bn${i}`];
 
@@ -59,7 +70,12 @@ export function stages(s: Scope, image: Value, block: Block, depths: readonly nu
   return outputs;
 }
 
-const resnet = (summary: string, block: Block, depths: readonly number[], expansion: number): Backbone<ResNetOptions> => ({
+const resnet = (
+  summary: string,
+  block: Block,
+  depths: readonly number[],
+  expansion: number,
+): Backbone<ResNetOptions> => ({
   summary,
   defaults,
   anySize: true,

@@ -39,7 +39,9 @@ export interface ViTOptions {
 export function attention(s: Scope, x: Value, heads: number, qkvBias: boolean): Value {
   const [n, d] = x.shape.slice(1) as [number, number];
   const qkv = Reshape(linear(s.child("qkv"), x, 3 * d, { bias: qkvBias }), [0, n, 3, heads, d / heads]);
-  const [q, k, v] = Split(Transpose(qkv, { perm: [2, 0, 3, 1, 4] }), [1, 1, 1], { axis: 0 }).map((t) => Squeeze(t, [0])); // [B,H,N,D/H]
+  const [q, k, v] = Split(Transpose(qkv, { perm: [2, 0, 3, 1, 4] }), [1, 1, 1], { axis: 0 }).map((t) =>
+    Squeeze(t, [0]),
+  ); // [B,H,N,D/H]
   const weights = Softmax(Mul(MatMul(q!, transposed(k!)), (d / heads) ** -0.5)); // [B,H,N,N]
   const mixed = Reshape(Transpose(MatMul(weights, v!), { perm: [0, 2, 1, 3] }), [0, n, d]);
   return linear(s.child("proj"), mixed, d);

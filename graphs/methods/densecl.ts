@@ -28,7 +28,17 @@ import {
 } from "../../src/ops/index.js";
 import { conv, kaimingNormal, l2normalize, linear, zerosInit } from "../layers.js";
 import type { Scope } from "../scope.js";
-import { cosines, infoNce, logits, mocoView, queryAndKey, shuffled, shuffleDraw, shuffleSpecs, type MocoOptions } from "./mocov2.js";
+import {
+  cosines,
+  infoNce,
+  logits,
+  mocoView,
+  queryAndKey,
+  shuffled,
+  shuffleDraw,
+  shuffleSpecs,
+  type MocoOptions,
+} from "./mocov2.js";
 import type { Embeddings, Method } from "./index.js";
 
 export interface DenseclOptions extends MocoOptions {
@@ -65,7 +75,15 @@ function branch(s: Scope, map: Value, hiddenDim: number, outDim: number): Value[
 export const densecl: Method<DenseclOptions> = {
   summary: "MoCo-v2, and every cell agrees with the cell it matches in the other view",
   paper: "Wang et al., CVPR 2021, arXiv 2011.09157",
-  defaults: { queueSize: 4096, temperature: 0.2, momentum: 0.999, hiddenDim: 512, outDim: 128, bnGroups: 4, lossLambda: 0.5 },
+  defaults: {
+    queueSize: 4096,
+    temperature: 0.2,
+    momentum: 0.999,
+    hiddenDim: 512,
+    outDim: 128,
+    bnGroups: 4,
+    lossLambda: 0.5,
+  },
   encoder: "student.backbone",
 
   views: ({ view }, size) => [mocoView(size, view)],

@@ -89,7 +89,9 @@ export const queryAndKey = (views: Value): [Value, Value] => {
 /** [q·k, q·queue]/τ with the positive at column 0: q, k [N,D], queue [K,D] → [N,1+K] */
 export function logits(q: Value, k: Value, queue: Value, temperature: number): Value {
   const positive = ReduceSum(Mul(q, k), { axes: [1], keepdims: 1 });
-  return Concat([Mul(positive, 1 / temperature), Gemm(q, queue, null, { transB: 1, alpha: 1 / temperature })], { axis: 1 });
+  return Concat([Mul(positive, 1 / temperature), Gemm(q, queue, null, { transB: 1, alpha: 1 / temperature })], {
+    axis: 1,
+  });
 }
 
 /** InfoNCE with the positive at column 0, and how often it wins. */
@@ -101,7 +103,8 @@ export function infoNce(scores: Value): { loss: Value; top1: Value } {
   return { loss, top1 };
 }
 
-const column = (scores: Value, start: number, end: number): Value => Slice(scores, { starts: [start], ends: [end], axes: [1] });
+const column = (scores: Value, start: number, end: number): Value =>
+  Slice(scores, { starts: [start], ends: [end], axes: [1] });
 /** Mean cosines of positives and negatives, from the logits. */
 export const cosines = (scores: Value, temperature: number): Record<string, Value> => ({
   positive: Mul(ReduceMean(column(scores, 0, 1), { keepdims: 0 }), temperature),

@@ -51,19 +51,27 @@ export const simclr: Method<SimclrOptions> = {
     const n = z!.shape[0] as number;
     const similarities = Gemm(z!, z!, null, { transB: 1, alpha: 1 / temperature }); // [2B, 2B]
     const masked = Add(similarities, constant([n, n], diagonal(n, -1e9)));
-    const other = constant([n], Array.from({ length: n }, (_, i) => (i + n / 2) % n), "int64");
+    const other = constant(
+      [n],
+      Array.from({ length: n }, (_, i) => (i + n / 2) % n),
+      "int64",
+    );
     const [loss] = SoftmaxCrossEntropyLoss(masked, other);
     return { loss, metrics: contrast(masked, similarities, n, temperature) };
   },
 };
 
 /** value on the diagonal, 0 elsewhere */
-const diagonal = (n: number, value: number): number[] => Array.from({ length: n * n }, (_, i) => (i % (n + 1) === 0 ? value : 0));
+const diagonal = (n: number, value: number): number[] =>
+  Array.from({ length: n * n }, (_, i) => (i % (n + 1) === 0 ? value : 0));
 
 /** Mean cosine of the positives, and of the negatives. */
 function contrast(_masked: Value, logits: Value, n: number, temperature: number) {
   const cosines = Mul(logits, temperature);
-  const shifted = constant([n, n], Array.from({ length: n * n }, (_, i) => (i % n === (Math.floor(i / n) + n / 2) % n ? 1 / n : 0)));
+  const shifted = constant(
+    [n, n],
+    Array.from({ length: n * n }, (_, i) => (i % n === (Math.floor(i / n) + n / 2) % n ? 1 / n : 0)),
+  );
   const positive = ReduceSum(Mul(cosines, shifted), { keepdims: 0 });
   const total = ReduceMean(cosines, { keepdims: 0 });
   // the mean over all n² pairs holds n ones (the diagonal) and n positives

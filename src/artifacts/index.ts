@@ -83,7 +83,14 @@ function trainingModel(step: TrainingStep): Uint8Array {
   });
   return toModel({
     name: "training",
-    inputs: [...step.inputs, ...step.scalars, ...stateInputs(step), ...step.parameters.map((p) => p.value), ...buffers, reset],
+    inputs: [
+      ...step.inputs,
+      ...step.scalars,
+      ...stateInputs(step),
+      ...step.parameters.map((p) => p.value),
+      ...buffers,
+      reset,
+    ],
     outputs: { ...commonOutputs(step), ...Object.fromEntries(accumulated) },
   });
 }
@@ -157,5 +164,9 @@ export async function readArtifacts(dir: string): Promise<Artifacts> {
   const checkpoint = readCheckpoint(await readFile(join(dir, "checkpoint")));
   const state = readSafetensors(await readFile(join(dir, "state.safetensors"))).tensors;
   const models = await Promise.all(Object.entries(files).map(async ([key, file]) => [key, await read(file)] as const));
-  return { manifest, initial: { ...checkpoint.trainable, ...checkpoint.frozen, ...state }, ...Object.fromEntries(models) };
+  return {
+    manifest,
+    initial: { ...checkpoint.trainable, ...checkpoint.frozen, ...state },
+    ...Object.fromEntries(models),
+  };
 }

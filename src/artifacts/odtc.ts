@@ -21,7 +21,10 @@ const tensorTable = { name: 0, dims: 2, type: 3, raw: 4, fields: 7 };
 export function writeCheckpoint({ trainable, frozen }: Checkpoint): Uint8Array {
   const tensors = [...Object.values(trainable), ...Object.values(frozen)];
   const total = tensors.reduce((sum, t) => sum + t.data.byteLength, 0);
-  if (total > largest) throw new Error(`A checkpoint holds at most ${largest / 1e9} GB of parameters but received ${(total / 1e9).toFixed(2)} GB.`);
+  if (total > largest)
+    throw new Error(
+      `A checkpoint holds at most ${largest / 1e9} GB of parameters but received ${(total / 1e9).toFixed(2)} GB.`,
+    );
   const b = new Builder(total + 1024 + 256 * tensors.length);
   const trained = tensorVector(b, trainable);
   const fixed = tensorVector(b, frozen);
@@ -67,7 +70,10 @@ export function readCheckpoint(bytes: Uint8Array): Checkpoint {
     if (found !== version) throw new Error(`its version is ${found}, this reads ${version}`);
     const state = field(bb, top, root.moduleState, (at) => bb.__indirect(at));
     if (state === undefined) throw new Error("it holds no module state");
-    return { trainable: readVector(bb, state, moduleState.trainable), frozen: readVector(bb, state, moduleState.frozen) };
+    return {
+      trainable: readVector(bb, state, moduleState.trainable),
+      frozen: readVector(bb, state, moduleState.frozen),
+    };
   } catch (error) {
     throw new Error(`Not a whole checkpoint (${bytes.length} bytes): ${(error as Error).message}.`, { cause: error });
   }

@@ -46,7 +46,8 @@ export function readSafetensors(bytes: Uint8Array): { tensors: Tensors; metadata
   const tensors: Tensors = {};
   for (const [name, { dtype, shape, data_offsets }] of Object.entries(entries as Header)) {
     const [from, to] = data_offsets;
-    if (start + to > bytes.length) throw new Error(`Not a whole safetensors file: "${name}" ends at byte ${start + to} of ${bytes.length}.`);
+    if (start + to > bytes.length)
+      throw new Error(`Not a whole safetensors file: "${name}" ends at byte ${start + to} of ${bytes.length}.`);
     tensors[name] = decoded(name, dtype, shape, bytes.subarray(start + from, start + to));
   }
   return { tensors, metadata: metadata as Record<string, string> };
@@ -55,7 +56,9 @@ export function readSafetensors(bytes: Uint8Array): { tensors: Tensors; metadata
 function readHeader(bytes: Uint8Array): { header: object; start: number } {
   const length = bytes.length < 8 ? -1 : Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
   if (length < 2 || 8 + length > bytes.length)
-    throw new Error(`Not a safetensors file: ${bytes.length} bytes cannot hold its header${length < 0 ? "" : ` of ${length}`}.`);
+    throw new Error(
+      `Not a safetensors file: ${bytes.length} bytes cannot hold its header${length < 0 ? "" : ` of ${length}`}.`,
+    );
   try {
     return { header: JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length))) as object, start: 8 + length };
   } catch (error) {

@@ -18,7 +18,11 @@ export interface Augmenter {
   /** One view of one image into `out` [3,S,S]. */
   one(image: Image, plan: Plan, out: Tensor): Promise<void>;
   /** For each ViewSpec a tensor [count,B,3,S,S]; `plan(view, copy, i)` says what image i's copy of the view becomes. */
-  batch(images: readonly Image[], views: readonly ViewSpec[], plan: (view: ViewSpec, copy: number, i: number) => Plan): Promise<Tensors>;
+  batch(
+    images: readonly Image[],
+    views: readonly ViewSpec[],
+    plan: (view: ViewSpec, copy: number, i: number) => Plan,
+  ): Promise<Tensors>;
   release(): void;
 }
 
@@ -37,7 +41,9 @@ export function augmenter(engine: Engine): Augmenter {
   return {
     one,
     async batch(images, views, plan) {
-      const out = Object.fromEntries(views.map((v) => [v.name, zeros("float32", [v.count, images.length, 3, v.size, v.size])]));
+      const out = Object.fromEntries(
+        views.map((v) => [v.name, zeros("float32", [v.count, images.length, 3, v.size, v.size])]),
+      );
       const jobs: (() => Promise<void>)[] = [];
       for (const view of views)
         for (let copy = 0; copy < view.count; copy++)

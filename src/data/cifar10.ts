@@ -44,7 +44,8 @@ export async function fetchCifar10(out = cifarFolder(), say: (line: string) => v
       const own = name === "test_batch" ? labels.test : labels.train.slice(i * perFile, (i + 1) * perFile);
       const bytes = await rebuilt(join(folder, `${name}.png`), own);
       const md5 = createHash("md5").update(bytes).digest("hex");
-      if (md5 !== originals[name]) throw new Error(`${name} of ${source} is not the original release's: MD5 ${md5}, expected ${originals[name]}.`);
+      if (md5 !== originals[name])
+        throw new Error(`${name} of ${source} is not the original release's: MD5 ${md5}, expected ${originals[name]}.`);
       await writeFile(join(aside, `${name}.bin`), bytes);
       await rename(join(aside, `${name}.bin`), join(out, `${name}.bin`));
       say(`${name}.bin equals the original release's`);
@@ -70,7 +71,10 @@ async function rebuilt(png: string, labels: readonly number[]): Promise<Buffer> 
 export const cifar10: DataSource = {
   summary: "CIFAR-10, 32 px, 10 classes (diptych data fetch cifar10)",
   async open({ root, split, limit }): Promise<Dataset> {
-    const names: File[] = split === "val" ? ["test_batch"] : (Object.keys(originals) as File[]).slice(0, Math.ceil((limit ?? 50_000) / perFile));
+    const names: File[] =
+      split === "val"
+        ? ["test_batch"]
+        : (Object.keys(originals) as File[]).slice(0, Math.ceil((limit ?? 50_000) / perFile));
     const records = await Promise.all(
       names.slice(0, 5).map(async (name) => {
         const file = join(root || cifarFolder(), `${name}.bin`);
@@ -79,7 +83,8 @@ export const cifar10: DataSource = {
         });
       }),
     );
-    const record = (i: number) => records[Math.floor(i / perFile)]!.subarray((i % perFile) * (1 + pixels), (i % perFile + 1) * (1 + pixels));
+    const record = (i: number) =>
+      records[Math.floor(i / perFile)]!.subarray((i % perFile) * (1 + pixels), ((i % perFile) + 1) * (1 + pixels));
     const length = records.length * perFile;
     return limited(
       {

@@ -39,5 +39,7 @@ export async function encodePng({ width, height, data }: Image): Promise<Buffer>
   const n = width * height;
   const interleaved = Buffer.alloc(3 * n);
   for (let i = 0; i < n; i++) for (let c = 0; c < 3; c++) interleaved[3 * i + c] = data[c * n + i]!;
-  return sharp(interleaved, { raw: { width, height, channels: 3 } }).png().toBuffer();
+  return sharp(interleaved, { raw: { width, height, channels: 3 } })
+    .png()
+    .toBuffer();
 }

@@ -15,7 +15,8 @@ async function imageFiles(dir: string): Promise<{ files: string[]; others: strin
     for (const e of entries) {
       const path = at ? `${at}/${e.name}` : e.name;
       if (e.name.startsWith(".")) continue;
-      const directory = e.isDirectory() || (e.isSymbolicLink() && (await stat(join(dir, path)).catch(() => undefined))?.isDirectory());
+      const directory =
+        e.isDirectory() || (e.isSymbolicLink() && (await stat(join(dir, path)).catch(() => undefined))?.isDirectory());
       if (directory) await walk(path);
       else (extensions.includes(extname(e.name).toLowerCase()) ? files : others).push(path);
     }
@@ -28,18 +29,24 @@ async function imageFiles(dir: string): Promise<{ files: string[]; others: strin
 async function readable(root: string): Promise<void> {
   const found = await stat(root).catch((e: NodeJS.ErrnoException) => e);
   if (found instanceof Error)
-    throw new Error(found.code === "ENOENT" ? `There is no folder ${root}.` : `${root} cannot be read: ${found.message}.`);
+    throw new Error(
+      found.code === "ENOENT" ? `There is no folder ${root}.` : `${root} cannot be read: ${found.message}.`,
+    );
   if (!found.isDirectory()) throw new Error(`Expected a folder of images but ${root} is a file.`);
 }
 
 const listed = async (dir: string) =>
   imageFiles(dir).catch((e: NodeJS.ErrnoException) => {
-    throw new Error(`${e.path ?? dir} cannot be read: ${e.code === "EACCES" ? "permission denied" : e.message}.`, { cause: e });
+    throw new Error(`${e.path ?? dir} cannot be read: ${e.code === "EACCES" ? "permission denied" : e.message}.`, {
+      cause: e,
+    });
   });
 
 /** The folder of a split below root: root itself where the data has no splits; undefined where it has, but not this one. */
 async function splitFolder(root: string, split: DataOptions["split"]): Promise<string | undefined> {
-  const entries = new Set((await readdir(root, { withFileTypes: true })).flatMap((e) => (e.isDirectory() ? [e.name] : [])));
+  const entries = new Set(
+    (await readdir(root, { withFileTypes: true })).flatMap((e) => (e.isDirectory() ? [e.name] : [])),
+  );
   const has = (s: "train" | "val") => splits[s].find((name) => entries.has(name));
   const name = has(split);
   if (name) return join(root, name);
@@ -63,7 +70,9 @@ export const imageFolder: DataSource = {
     if (folder === undefined) return undefined;
     const { files, others } = await listed(folder);
     if (files.length === 0) {
-      const seen = others.length ? `${others.length} other files (${others.slice(0, 3).join(", ")}${others.length > 3 ? ", …" : ""})` : "nothing";
+      const seen = others.length
+        ? `${others.length} other files (${others.slice(0, 3).join(", ")}${others.length > 3 ? ", …" : ""})`
+        : "nothing";
       throw new Error(`Expected images (${extensions.join(" ")}) in ${folder} but found ${seen}.`);
     }
     return limited(

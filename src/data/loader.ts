@@ -3,7 +3,8 @@ import { random } from "../random.js";
 import type { Dataset, Image } from "./index.js";
 
 /** The order of an epoch: a pure function of (seed, epoch). */
-export const epochOrder = (seed: number, epoch: number, n: number): Int32Array => random(seed, "order", epoch).permutation(n);
+export const epochOrder = (seed: number, epoch: number, n: number): Int32Array =>
+  random(seed, "order", epoch).permutation(n);
 
 export interface Batch {
   epoch: number;
@@ -43,7 +44,9 @@ export function loader(data: Dataset, options: LoaderOptions): Loader {
   const { batchSize, seed, ahead = 2, broken = new Set(), onBroken, cacheBytes = 2 * 1024 ** 3 } = options;
   const batchesPerEpoch = Math.floor(data.length / batchSize);
   if (batchesPerEpoch === 0)
-    throw new Error(`A batch of ${batchSize} is larger than the data: ${data.length} images. Lower it with --batch-size.`);
+    throw new Error(
+      `A batch of ${batchSize} is larger than the data: ${data.length} images. Lower it with --batch-size.`,
+    );
   const images = cached(data, cacheBytes);
   let waited = 0;
 

@@ -53,7 +53,11 @@ export function constantOf(t: Tensor): Value {
 }
 
 /** A constant; `values` may be one number for a scalar. @example constant([2], [0.5, 2]) */
-export function constant(shape: readonly number[], values: readonly number[] | number, dtype: DType = "float32"): Value {
+export function constant(
+  shape: readonly number[],
+  values: readonly number[] | number,
+  dtype: DType = "float32",
+): Value {
   return constantOf(tensor(dtype, shape, typeof values === "number" ? [values] : values));
 }
 

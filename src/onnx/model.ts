@@ -20,7 +20,13 @@ export const irVersion = 8;
 export const opset = 17;
 
 /** The bytes of an ONNX model: IR 8, opset 17, com.microsoft 1 where it is used. */
-export function toModel({ inputs, outputs, initializers = {}, metadata = {}, name = "diptych" }: GraphModel): Uint8Array {
+export function toModel({
+  inputs,
+  outputs,
+  initializers = {},
+  metadata = {},
+  name = "diptych",
+}: GraphModel): Uint8Array {
   const nodes = sorted(Object.values(outputs));
   const declared = new Set(inputs.map((v) => v.name!));
   const names = namer(nodes, outputs, declared, initializers);
@@ -31,7 +37,12 @@ export function toModel({ inputs, outputs, initializers = {}, metadata = {}, nam
     name,
     node: [
       ...nodes.map((n) => nodeProto(n, names, taken, outputs)),
-      ...tail.map(([label, v]) => ({ opType: "Identity", input: [names.of(v)], output: [label], name: `${label}/output` })),
+      ...tail.map(([label, v]) => ({
+        opType: "Identity",
+        input: [names.of(v)],
+        output: [label],
+        name: `${label}/output`,
+      })),
     ],
     input: inputs.map((v) => valueInfo(v.name!, v)),
     output: Object.entries(outputs).map(([label, v]) => valueInfo(label, named(label, v))),
@@ -39,7 +50,9 @@ export function toModel({ inputs, outputs, initializers = {}, metadata = {}, nam
       ...names.constants.map(([label, t]) => tensorProto(label, t)),
       ...Object.entries(initializers).map(([label, t]) => tensorProto(label, t)),
     ],
-    valueInfo: nodes.filter((n) => n.op.type.endsWith("PoolGrad")).map((n) => valueInfo(names.of(n.outputs[0]!), n.outputs[0]!)),
+    valueInfo: nodes
+      .filter((n) => n.op.type.endsWith("PoolGrad"))
+      .map((n) => valueInfo(names.of(n.outputs[0]!), n.outputs[0]!)),
   };
   const microsoft = nodes.some((n) => n.op.domain === "com.microsoft");
   const model = {
@@ -84,7 +97,12 @@ interface Names {
 }
 
 /** Unique names: inputs and outputs their own, the others scope/Op_n; equal constants share one initializer. */
-function namer(nodes: readonly Node[], outputs: Readonly<Record<string, Value>>, inputs: Set<string>, initializers: Tensors): Names {
+function namer(
+  nodes: readonly Node[],
+  outputs: Readonly<Record<string, Value>>,
+  inputs: Set<string>,
+  initializers: Tensors,
+): Names {
   const given = new Map<Value, string>();
   for (const [label, v] of Object.entries(outputs)) if (v.node && !given.has(v)) given.set(v, label);
   const counters = new Map<string, number>();
@@ -130,7 +148,7 @@ const constantKey = (t: Tensor): string =>
 function nodeProto(n: Node, names: Names, taken: Set<Value | null>, outputs: Readonly<Record<string, Value>>) {
   const results = new Set(Object.values(outputs));
   const whole = n.op.writesAll || n.outputs.length === 1;
-  const output = n.outputs.map((y) => whole || taken.has(y) || results.has(y) ? names.of(y) : "");
+  const output = n.outputs.map((y) => (whole || taken.has(y) || results.has(y) ? names.of(y) : ""));
   while (output.at(-1) === "") output.pop();
   return {
     name: names.of(n.outputs[0]!) + "/node",
@@ -175,7 +193,10 @@ const tensorProto = (name: string, t: Tensor) => ({
 export function optimizerModel(): Uint8Array {
   const tensorType = (elemType: number, dim: object[]) => ({ tensorType: { elemType, shape: { dim } } });
   const one = [{ dimValue: Long.fromNumber(1) }];
-  const sequence = (name: string) => ({ name, type: { sequenceType: { elemType: { tensorType: { elemType: dtypes.float32.onnx } } } } });
+  const sequence = (name: string) => ({
+    name,
+    type: { sequenceType: { elemType: { tensorType: { elemType: dtypes.float32.onnx } } } },
+  });
   return onnx.ModelProto.encode(
     onnx.ModelProto.fromObject({
       irVersion,
@@ -249,11 +270,15 @@ export function readInitializers(bytes: Uint8Array): Tensors {
   return Object.fromEntries((decode(bytes).graph?.initializer ?? []).map((t) => [t.name!, fromProto(t as never)]));
 }
 
-function fromProto(t: Record<string, never> & { dataType: number; dims: unknown[]; rawData: Uint8Array; floatData: number[] }): Tensor {
+function fromProto(
+  t: Record<string, never> & { dataType: number; dims: unknown[]; rawData: Uint8Array; floatData: number[] },
+): Tensor {
   const dtype = dtypeOf(t.dataType);
   const shape = t.dims.map(Number);
   if (t.rawData?.length || sizeOf(shape) === 0) return fromBytes(dtype, shape, t.rawData ?? new Uint8Array());
-  const typed = [t.floatData, t.int32Data, t.int64Data, t.doubleData].find((d) => (d as ArrayLike<number>)?.length) as ArrayLike<number>;
+  const typed = [t.floatData, t.int32Data, t.int64Data, t.doubleData].find(
+    (d) => (d as ArrayLike<number>)?.length,
+  ) as ArrayLike<number>;
   const values = Array.from(typed, (v) => (dtype === "int64" ? BigInt(String(v)) : Number(v)));
   const array = dtypes[dtype].array as unknown as { from(v: unknown[]): TypedArray };
   return fromBytes(dtype, shape, new Uint8Array(array.from(values).buffer));

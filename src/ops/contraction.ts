@@ -21,8 +21,7 @@ const matMul = op("MatMul", {
     if (rank(a!) < 2 || rank(b!) < 2) throw new Error("needs two operands of rank 2 or more");
     const [m, k] = a!.shape.slice(-2) as [Dim, Dim];
     const [k2, n] = b!.shape.slice(-2) as [Dim, Dim];
-    if (k !== k2)
-      throw new Error(`needs equal inner dimensions, got [${a!.shape.join(",")}] × [${b!.shape.join(",")}].`);
+    if (k !== k2) throw new Error("needs equal inner dimensions");
     return [{ dtype: sameDtypes([a!, b!]), shape: [...broadcast(a!.shape.slice(0, -2), b!.shape.slice(0, -2)), m, n] }];
   },
   vjp: ([g], [a, b]) => {
@@ -54,8 +53,7 @@ const gemm = op("Gemm", {
     if (rank(a!) !== 2 || rank(b!) !== 2) throw new Error("needs two matrices");
     const [m, k] = transA ? [a!.shape[1]!, a!.shape[0]!] : [a!.shape[0]!, a!.shape[1]!];
     const [k2, n] = transB ? [b!.shape[1]!, b!.shape[0]!] : [b!.shape[0]!, b!.shape[1]!];
-    if (k !== k2)
-      throw new Error(`needs equal inner dimensions, got ${k} and ${k2} (transA ${transA}, transB ${transB}).`);
+    if (k !== k2) throw new Error(`needs equal inner dimensions (transA ${transA}, transB ${transB})`);
     if (c) broadcast([m, n], c.shape);
     return [{ dtype: sameDtypes([a!, b!]), shape: [m, n] }];
   },
@@ -105,13 +103,16 @@ const conv = op("Conv", {
   infer: ([x, w], attributes) => {
     const a = asWindow(attributes);
     const channels = (w!.shape[1] as number) * a.group;
-    if (x!.shape.length !== 4 || x!.shape[1] !== channels)
-      throw new Error(`needs input [N,${channels},H,W], got [${x!.shape.join(",")}]`);
+    if (x!.shape.length !== 4 || x!.shape[1] !== channels) throw new Error(`needs input [N,${channels},H,W]`);
     return [{ dtype: sameDtypes([x!, w!]), shape: [x!.shape[0]!, w!.shape[0]!, ...slid(x!, a)] }];
   },
   vjp: ([g], [x, w, b], _, attributes) => {
     const a = asWindow(attributes);
-    return [convInputGradient(g!, x!, w!, a), convWeightGradient(g!, x!, w!, a), b ? ReduceSum(g!, { axes: [0, 2, 3], keepdims: 0 }) : null];
+    return [
+      convInputGradient(g!, x!, w!, a),
+      convWeightGradient(g!, x!, w!, a),
+      b ? ReduceSum(g!, { axes: [0, 2, 3], keepdims: 0 }) : null,
+    ];
   },
   fused: ([g], [x, w, b], _, attributes) => {
     const [dx, dw, db] = apply(convGrad, [g!, x!, w!], attributes);
@@ -131,7 +132,10 @@ const turns = ({ strides, dilations, group, pads, kernel_shape: [kh, kw] }: Full
   strides.every((v) => v === 1) &&
   dilations.every((v) => v === 1) &&
   group === 1 &&
-  pads[0] < kh && pads[2] < kh && pads[1] < kw && pads[3] < kw;
+  pads[0] < kh &&
+  pads[2] < kh &&
+  pads[1] < kw &&
+  pads[3] < kw;
 
 /** w [O,C,kh,kw] turned by half a turn, as [C,O,kh,kw] */
 function turned(w: Value): Value {
@@ -148,7 +152,8 @@ function convInputGradient(g: Value, x: Type, w: Value, a: FullWindow): Value {
     return Conv(g, turned(w), null, { pads: [kh - 1 - top, kw - 1 - left, kh - 1 - bottom, kw - 1 - right] });
   }
   const skipped = [0, 1].map((i) => {
-    const span = (x.shape[2 + i] as number) + a.pads[i]! + a.pads[i + 2]! - a.dilations[i]! * (a.kernel_shape[i]! - 1) - 1;
+    const span =
+      (x.shape[2 + i] as number) + a.pads[i]! + a.pads[i + 2]! - a.dilations[i]! * (a.kernel_shape[i]! - 1) - 1;
     return span % a.strides[i]!;
   });
   return ConvTranspose(g, w, { ...a, output_padding: skipped as [number, number] });
@@ -159,7 +164,10 @@ function convWeightGradient(g: Value, x: Value, w: Type, a: FullWindow): Value {
   const [channels, outputs] = [(x.shape[1] as number) / a.group, (g.shape[1] as number) / a.group];
   const xs = a.group === 1 ? [x] : Split(x, Array<number>(a.group).fill(channels), { axis: 1 });
   const gs = a.group === 1 ? [g] : Split(g, Array<number>(a.group).fill(outputs), { axis: 1 });
-  return Concat(xs.map((v, i) => oneGroup(gs[i]!, v, w, a)), { axis: 0 });
+  return Concat(
+    xs.map((v, i) => oneGroup(gs[i]!, v, w, a)),
+    { axis: 0 },
+  );
 }
 function oneGroup(g: Value, x: Value, w: Type, a: FullWindow): Value {
   const [c, o, kh, kw] = [x.shape[1] as number, g.shape[1] as number, w.shape[2] as number, w.shape[3] as number];
@@ -179,7 +187,11 @@ function oneGroup(g: Value, x: Value, w: Type, a: FullWindow): Value {
 }
 
 /** The transpose of Conv: x [N,C,H,W], w [C,O/group,kh,kw]    dx = Conv(g, w), dw as Conv's with x and g exchanged */
-export const ConvTranspose = (x: Value, w: Value, window: Window & { output_padding?: readonly [number, number] } = {}): Value => {
+export const ConvTranspose = (
+  x: Value,
+  w: Value,
+  window: Window & { output_padding?: readonly [number, number] } = {},
+): Value => {
   const { output_padding = [0, 0], ...rest } = window;
   return apply(convTranspose, [x, w], { ...full(w.shape.slice(2), rest), output_padding: [...output_padding] })[0]!;
 };
@@ -187,17 +199,27 @@ const convTranspose = op("ConvTranspose", {
   infer: ([x, w], attributes) => {
     const a = asWindow(attributes);
     const extra = attributes.output_padding as number[];
-    if (x!.shape[1] !== w!.shape[0]) throw new Error(`needs input [N,${w!.shape[0]},H,W], got [${x!.shape.join(",")}]`);
+    if (x!.shape[1] !== w!.shape[0]) throw new Error(`needs input [N,${w!.shape[0]},H,W]`);
     const spatial = [0, 1].map((i) => {
       const d = x!.shape[2 + i]!;
       if (!isNumber(d)) return `up(${d})`;
-      return (d - 1) * a.strides[i]! - a.pads[i]! - a.pads[i + 2]! + a.dilations[i]! * (a.kernel_shape[i]! - 1) + 1 + extra[i]!;
+      return (
+        (d - 1) * a.strides[i]! -
+        a.pads[i]! -
+        a.pads[i + 2]! +
+        a.dilations[i]! * (a.kernel_shape[i]! - 1) +
+        1 +
+        extra[i]!
+      );
     });
     return [{ dtype: sameDtypes([x!, w!]), shape: [x!.shape[0]!, (w!.shape[1] as number) * a.group, ...spatial] }];
   },
   vjp: ([g], [x, w], _, attributes) => {
     const { strides, pads, dilations, group } = asWindow(attributes);
-    return [Conv(g!, w!, null, { strides, pads, dilations, group }), convWeightGradient(x!, g!, w!, asWindow(attributes))];
+    return [
+      Conv(g!, w!, null, { strides, pads, dilations, group }),
+      convWeightGradient(x!, g!, w!, asWindow(attributes)),
+    ];
   },
 });
 
@@ -226,12 +248,18 @@ const maxPool = op("MaxPool", {
   vjp: ([g], [x], [, indices]) => {
     const n = product(x!.shape as number[]);
     const zeros = Expand(constant([], 0, g!.dtype), [n]);
-    return [Reshape(ScatterElements(zeros, Reshape(indices!, [-1]), Reshape(g!, [-1]), { axis: 0, reduction: "add" }), x!.shape as number[])];
+    return [
+      Reshape(
+        ScatterElements(zeros, Reshape(indices!, [-1]), Reshape(g!, [-1]), { axis: 0, reduction: "add" }),
+        x!.shape as number[],
+      ),
+    ];
   },
   fused: ([g], [x], [, indices], attributes) => [apply(maxPoolGrad(x!), [g!, indices!], attributes)[0]!],
 });
 /** dx takes its shape from the output's declared type, so the op carries it. */
-const maxPoolGrad = (x: Type) => op("MaxPoolGrad", { training: true, infer: () => [{ dtype: x.dtype, shape: x.shape }], vjp: "none" });
+const maxPoolGrad = (x: Type) =>
+  op("MaxPoolGrad", { training: true, infer: () => [{ dtype: x.dtype, shape: x.shape }], vjp: "none" });
 
 /** Mean of each window, padding counted    dx = g/k² spread: a depthwise ConvTranspose */
 export const AveragePool = (x: Value, pooling: Pooling): Value =>

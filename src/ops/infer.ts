@@ -50,7 +50,8 @@ export const isNumber = (d: Dim): d is number => typeof d === "number";
 /** Length along one axis of a windowed op (convolution, pooling): ⌊(size + pad − dilation·(kernel − 1) − 1)/stride⌋ + 1 */
 export const windowed = (size: Dim, kernel: number, stride: number, pad: number, dilation: number): Dim => {
   const shift = pad - dilation * (kernel - 1) - 1;
-  if (!isNumber(size)) return stride === 1 && shift === -1 ? size : `⌊(${size}${shift < 0 ? shift : `+${shift}`})/${stride}⌋+1`;
+  if (!isNumber(size))
+    return stride === 1 && shift === -1 ? size : `⌊(${size}${shift < 0 ? shift : `+${shift}`})/${stride}⌋+1`;
   const out = Math.floor((size + shift) / stride) + 1;
   if (out < 1) throw new Error(`window ${kernel} does not fit into length ${size} with padding ${pad}`);
   return out;

@@ -36,7 +36,8 @@ function reshaped(from: Dims, to: number[] | undefined, type: Type): Dim[] {
   }
   const symbols = left.filter((d) => !isNumber(d));
   const rest = product(left.filter(isNumber)) / product(copied.filter((d): d is number => isNumber(d) && d !== -1));
-  if (!Number.isInteger(rest) && symbols.length === 0) throw new Error(`cannot reshape [${from.join(",")}] into [${to.join(",")}]`);
+  if (!Number.isInteger(rest) && symbols.length === 0)
+    throw new Error(`cannot reshape [${from.join(",")}] into [${to.join(",")}]`);
   const inferred = symbols.length === 0 ? rest : [...(rest === 1 ? [] : [rest]), ...symbols].join("*");
   return copied.map((d) => (d === -1 ? inferred : d));
 }
@@ -68,7 +69,12 @@ const concat = op("Concat", {
     const joined = sum(xs.map((x) => x.shape[axis as number]!));
     return [{ dtype: sameDtypes(xs), shape: first.map((d, i) => (i === axis ? joined : d)) }];
   },
-  vjp: ([g], xs, _, { axis }) => Split(g!, xs.map((x) => x.shape[axis as number] as number), { axis: axis as number }),
+  vjp: ([g], xs, _, { axis }) =>
+    Split(
+      g!,
+      xs.map((x) => x.shape[axis as number] as number),
+      { axis: axis as number },
+    ),
 });
 
 /** x cut along axis into pieces of the given lengths    dx = gs joined */
@@ -77,6 +83,7 @@ export const Split = (x: Value, lengths: readonly number[], { axis }: { axis: nu
 ];
 const split = op("Split", {
   differentiable: "all",
+  writesAll: true,
   infer: ([x], { axis }, [, lengths]) => {
     const ls = numbersOf(lengths)!;
     const length = x!.shape[axis as number]!;
@@ -84,7 +91,13 @@ const split = op("Split", {
       throw new Error(`needs lengths that add up to ${length}, got [${ls.join(",")}]`);
     return ls.map((l) => ({ dtype: x!.dtype, shape: x!.shape.map((d, i) => (i === axis ? l : d)) }));
   },
-  vjp: (gs, _, outputs, { axis }) => [Concat(outputs.map((y, i) => gs[i] ?? zerosOf(y)), { axis: axis as number }), null],
+  vjp: (gs, _, outputs, { axis }) => [
+    Concat(
+      outputs.map((y, i) => gs[i] ?? zerosOf(y)),
+      { axis: axis as number },
+    ),
+    null,
+  ],
 });
 
 export interface Slicing {
@@ -98,12 +111,18 @@ export const Slice = (x: Value, { starts, ends, axes, steps = axes.map(() => 1) 
   apply(slice, [x, int64s(starts), int64s(ends), int64Axes(axes, x.shape.length), int64s(steps)])[0]!;
 const slice = op("Slice", {
   infer: ([x], _, [, s, e, a, t]) => {
-    const [starts, ends, axes, steps] = [s, e, a, t].map((v) => numbersOf(v)!) as [number[], number[], number[], number[]];
+    const [starts, ends, axes, steps] = [s, e, a, t].map((v) => numbersOf(v)!) as [
+      number[],
+      number[],
+      number[],
+      number[],
+    ];
     const shape = [...x!.shape];
     axes.forEach((axis, i) => {
       const length = shape[axis]!;
       if (isNumber(length)) shape[axis] = sliceLength(length, starts[i]!, ends[i]!, steps[i]!);
-      else if (starts[i]! >= 0 && ends[i]! >= 0 && ends[i]! < 2 ** 31) shape[axis] = Math.ceil((ends[i]! - starts[i]!) / steps[i]!);
+      else if (starts[i]! >= 0 && ends[i]! >= 0 && ends[i]! < 2 ** 31)
+        shape[axis] = Math.ceil((ends[i]! - starts[i]!) / steps[i]!);
       else shape[axis] = `${length}[${starts[i]}:${ends[i]}:${steps[i]}]`;
     });
     return [{ dtype: x!.dtype, shape }];
@@ -121,7 +140,8 @@ const slice = op("Slice", {
 });
 const wrap = (i: number, length: number): number => Math.min(Math.max(i < 0 ? i + length : i, 0), length);
 function sliceLength(length: number, start: number, end: number, step: number): number {
-  const clamp = (i: number) => Math.min(Math.max(i < 0 ? i + length : i, step < 0 ? -1 : 0), step < 0 ? length - 1 : length);
+  const clamp = (i: number) =>
+    Math.min(Math.max(i < 0 ? i + length : i, step < 0 ? -1 : 0), step < 0 ? length - 1 : length);
   return Math.max(0, Math.ceil((clamp(end) - clamp(start)) / step));
 }
 /** Scatter of a strided slice's cotangent, one axis after the other. */
@@ -132,8 +152,14 @@ function strided(g: Value, x: Type, starts: number[], axes: number[], steps: num
     const first = steps[i]! < 0 ? Math.min(wrap(starts[i]!, length), length - 1) : wrap(starts[i]!, length);
     const target = v.shape.map((d, j) => (j === axis ? length : (d as number)));
     const at = Array.from({ length: n }, (_, k) => first + k * steps[i]!);
-    const column = constant(target.map((_, j) => (j === axis ? n : 1)), at, "int64");
-    return ScatterElements(zerosOf({ dtype: v.dtype, shape: target }), Expand(column, v.shape as number[]), v, { axis });
+    const column = constant(
+      target.map((_, j) => (j === axis ? n : 1)),
+      at,
+      "int64",
+    );
+    return ScatterElements(zerosOf({ dtype: v.dtype, shape: target }), Expand(column, v.shape as number[]), v, {
+      axis,
+    });
   }, g);
 }
 
@@ -153,7 +179,12 @@ const gather = op("Gather", {
     const outer = product(x!.shape.slice(0, a) as number[]);
     const inner = product(x!.shape.slice(a + 1) as number[]);
     const rows = Reshape(Transpose(Reshape(g!, [outer, n, inner]), { perm: [1, 0, 2] }), [n, outer * inner]);
-    const added = ScatterND(zerosOf({ dtype: g!.dtype, shape: [length, outer * inner] }), Reshape(indices!, [n, 1]), rows, { reduction: "add" });
+    const added = ScatterND(
+      zerosOf({ dtype: g!.dtype, shape: [length, outer * inner] }),
+      Reshape(indices!, [n, 1]),
+      rows,
+      { reduction: "add" },
+    );
     const dx = Transpose(Reshape(added, [length, outer, inner]), { perm: [1, 0, 2] });
     return [Reshape(dx, x!.shape as number[]), null];
   },
@@ -263,14 +294,22 @@ const unsqueeze = op("Unsqueeze", {
 });
 
 /** y = x padded: all begins, then all ends; constant zero, edge or reflect    dx = g cropped (constant mode) */
-export const Pad = (x: Value, pads: readonly number[], { mode = "constant" as "constant" | "edge" | "reflect" } = {}): Value =>
-  pads.every((p) => p === 0) ? x : apply(pad, [x, int64s(pads)], { mode })[0]!;
+export const Pad = (
+  x: Value,
+  pads: readonly number[],
+  { mode = "constant" as "constant" | "edge" | "reflect" } = {},
+): Value => (pads.every((p) => p === 0) ? x : apply(pad, [x, int64s(pads)], { mode })[0]!);
 const pad = op("Pad", {
   infer: ([x], _, [, pads]) => {
     const ps = numbersOf(pads)!;
     const n = x!.shape.length;
     if (ps.length !== 2 * n) throw new Error(`needs ${2 * n} pads, got ${ps.length}`);
-    return [{ dtype: x!.dtype, shape: x!.shape.map((d, i) => (ps[i]! + ps[i + n]! === 0 ? d : sum([d, ps[i]! + ps[i + n]!]))) }];
+    return [
+      {
+        dtype: x!.dtype,
+        shape: x!.shape.map((d, i) => (ps[i]! + ps[i + n]! === 0 ? d : sum([d, ps[i]! + ps[i + n]!]))),
+      },
+    ];
   },
   vjp: ([g], [x, pads], _, { mode }) => {
     if (mode !== "constant") throw new Error(`Pad has no gradient in mode "${String(mode)}"; only constant has.`);
@@ -285,7 +324,12 @@ export const Tile = (x: Value, repeats: readonly number[]): Value => apply(tile,
 const tile = op("Tile", {
   infer: ([x], _, [, repeats]) => {
     const rs = numbersOf(repeats)!;
-    return [{ dtype: x!.dtype, shape: x!.shape.map((d, i) => (rs[i] === 1 ? d : isNumber(d) ? d * rs[i]! : `${d}*${rs[i]}`)) }];
+    return [
+      {
+        dtype: x!.dtype,
+        shape: x!.shape.map((d, i) => (rs[i] === 1 ? d : isNumber(d) ? d * rs[i]! : `${d}*${rs[i]}`)),
+      },
+    ];
   },
   vjp: ([g], [x, repeats]) => {
     const split = numbersOf(repeats)!.flatMap((r, i) => [r, x!.shape[i] as number]);

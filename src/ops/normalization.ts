@@ -25,8 +25,7 @@ export const LayerNormalization = (
 const layerNormalization = op("LayerNormalization", {
   infer: ([x, scale], { axis }) => {
     const normalized = x!.shape.slice(axis as number);
-    if (scale!.shape.join() !== normalized.join())
-      throw new Error(`needs scale of shape [${normalized.join(",")}], got [${scale!.shape.join(",")}]`);
+    if (scale!.shape.join() !== normalized.join()) throw new Error(`needs scale of shape [${normalized.join(",")}]`);
     const statistics: Type = { dtype: x!.dtype, shape: x!.shape.map((d, i) => (i < (axis as number) ? d : 1)) };
     return [x!, statistics, statistics];
   },
@@ -35,11 +34,15 @@ const layerNormalization = op("LayerNormalization", {
     const outer = x!.shape.map((_, i) => i).slice(0, axis as number);
     const hat = Mul(Sub(x!, mean!), inverse!);
     const dhat = Mul(g!, scale!);
-    const centred = Sub(Sub(dhat, ReduceMean(dhat, { axes: inner })), Mul(hat, ReduceMean(Mul(dhat, hat), { axes: inner })));
+    const centred = Sub(
+      Sub(dhat, ReduceMean(dhat, { axes: inner })),
+      Mul(hat, ReduceMean(Mul(dhat, hat), { axes: inner })),
+    );
     const summed = (v: Value) => (outer.length ? ReduceSum(v, { axes: outer, keepdims: 0 }) : v);
     return [Mul(inverse!, centred), summed(Mul(g!, hat)), bias ? summed(g!) : null];
   },
-  fused: ([g], [x, scale], [, mean, inverse], { axis }) => apply(layerNormalizationGrad, [g!, x!, scale!, mean!, inverse!], { axis }),
+  fused: ([g], [x, scale], [, mean, inverse], { axis }) =>
+    apply(layerNormalizationGrad, [g!, x!, scale!, mean!, inverse!], { axis }),
 });
 const layerNormalizationGrad = op("LayerNormalizationGrad", {
   domain: "com.microsoft",

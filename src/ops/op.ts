@@ -29,7 +29,11 @@ export type Vjp = (
 
 export interface OpSpec {
   /** Types of the outputs; throws where the inputs do not fit (the caller adds scope and op name). */
-  readonly infer: (inputs: readonly Type[], attributes: Attributes, values: readonly (Value | undefined)[]) => readonly Type[];
+  readonly infer: (
+    inputs: readonly Type[],
+    attributes: Attributes,
+    values: readonly (Value | undefined)[],
+  ) => readonly Type[];
   /** A rule in standard ops; "zero": piecewise constant; "none": no gradient exists here, asking for one is an error. */
   readonly vjp: Vjp | "zero" | "none";
   /** The rule in the training library's ops, where it is faster. */
@@ -64,10 +68,16 @@ export function apply(o: Op, given: Inputs, attributes: Attributes = {}): readon
   const origin = originOf(inputs);
   let types: readonly Type[];
   try {
-    types = o.infer(inputs.filter((v) => v !== null), attributes, inputs.map((v) => v ?? undefined));
+    types = o.infer(
+      inputs.filter((v) => v !== null),
+      attributes,
+      inputs.map((v) => v ?? undefined),
+    );
   } catch (error) {
-    const shapes = inputs.map((v) => (v ? show(v) : "–")).join(", ");
-    throw new Error(`${origin?.path || "graph"}: ${o.type}(${shapes}) ${(error as Error).message}`, { cause: error });
+    const shapes = inputs.flatMap((v) => (v ? [show(v)] : [])).join(" × ");
+    throw new Error(`${origin?.path || "graph"}: ${o.type} ${(error as Error).message}, got ${shapes}.`, {
+      cause: error,
+    });
   }
   const outputs: Value[] = [];
   const node: Node = { op: o, inputs, attributes, outputs, origin };
@@ -88,7 +98,9 @@ export function unary(type: string, spec: OpSpec): Unary {
 }
 export function binary(type: string, spec: OpSpec): Binary {
   const o = op(type, spec);
-  return Object.assign((a: Operand, b: Operand) => apply(o, typeof a === "number" ? ordered(a, b) : [a, b])[0]!, { op: o });
+  return Object.assign((a: Operand, b: Operand) => apply(o, typeof a === "number" ? ordered(a, b) : [a, b])[0]!, {
+    op: o,
+  });
 }
 
 /** (number, value): the number takes the value's dtype. */

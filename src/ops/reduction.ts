@@ -13,8 +13,13 @@ export interface Reduction {
 export type Reducing = (x: Value, reduction?: Reduction) => Value;
 
 /** The axes of a reduction, non-negative, whatever form its op gives them in. */
-function axesOf(x: Type, inputs: readonly (Value | undefined)[], attributes: Readonly<Record<string, unknown>>): number[] {
-  const given = (inputs[1]?.constant ? [...inputs[1].constant.data].map(Number) : attributes.axes) as number[] | undefined;
+function axesOf(
+  x: Type,
+  inputs: readonly (Value | undefined)[],
+  attributes: Readonly<Record<string, unknown>>,
+): number[] {
+  const given = (inputs[1]?.constant ? [...inputs[1].constant.data].map(Number) : attributes.axes) as
+    number[] | undefined;
   return (given ?? x.shape.map((_, i) => i)).map((a) => normalizeAxis(a, x.shape.length));
 }
 
@@ -100,7 +105,9 @@ const reduceMin = reduction("ReduceMin", extremum);
 export const ArgMax = (x: Value, { axis = 0, keepdims = 1 }: { axis?: number; keepdims?: 0 | 1 } = {}): Value =>
   apply(argMax, [x], { axis: normalizeAxis(axis, x.shape.length), keepdims })[0]!;
 const argMax = op("ArgMax", {
-  infer: ([x], { axis, keepdims }) => [{ dtype: "int64", shape: reduced(x!.shape, [axis as number], keepdims as number) }],
+  infer: ([x], { axis, keepdims }) => [
+    { dtype: "int64", shape: reduced(x!.shape, [axis as number], keepdims as number) },
+  ],
   vjp: "zero",
 });
 
@@ -110,8 +117,12 @@ export const TopK = (
   k: number,
   { axis = -1, largest = 1, sorted = 1 }: { axis?: number; largest?: 0 | 1; sorted?: 0 | 1 } = {},
 ): [Value, Value] =>
-  apply(topK, [x, int64s([k])], { axis: normalizeAxis(axis, x.shape.length), largest, sorted }) as unknown as [Value, Value];
+  apply(topK, [x, int64s([k])], { axis: normalizeAxis(axis, x.shape.length), largest, sorted }) as unknown as [
+    Value,
+    Value,
+  ];
 const topK = op("TopK", {
+  writesAll: true,
   infer: ([x], { axis }, [, k]) => {
     const shape = x!.shape.map((d, i) => (i === axis ? Number(k!.constant!.data[0]) : d));
     const length = x!.shape[axis as number]!;
@@ -183,10 +194,18 @@ const softmaxCrossEntropyLoss = op("SoftmaxCrossEntropyLoss", {
   vjp: ([g], [, labels], [, logProb]) => {
     const at = Unsqueeze(labels!, [1]);
     const n = product(labels!.shape as number[]);
-    const onehot = ScatterElements(Expand(constant([], 0, g!.dtype), logProb!.shape as number[]), at, Expand(constant([], 1, g!.dtype), at.shape as number[]), { axis: 1 });
+    const onehot = ScatterElements(
+      Expand(constant([], 0, g!.dtype), logProb!.shape as number[]),
+      at,
+      Expand(constant([], 1, g!.dtype), at.shape as number[]),
+      { axis: 1 },
+    );
     return [Mul(Sub(Exp(logProb!), onehot), Mul(g!, 1 / n)), null];
   },
-  fused: ([g], [, labels], [, logProb]) => [apply(softmaxCrossEntropyLossGrad, [g!, logProb!, labels!], { reduction: "mean" })[0]!, null],
+  fused: ([g], [, labels], [, logProb]) => [
+    apply(softmaxCrossEntropyLossGrad, [g!, logProb!, labels!], { reduction: "mean" })[0]!,
+    null,
+  ],
 });
 const softmaxCrossEntropyLossGrad = op("SoftmaxCrossEntropyLossGrad", {
   domain: "com.microsoft",

@@ -11,13 +11,15 @@ function source({ image: { height, width } }: GoldenFile): Image {
   const data = new Uint8Array(3 * height * width);
   for (let k = 0; k < 3; k++)
     for (let y = 0; y < height; y++)
-      for (let x = 0; x < width; x++) data[(k * height + y) * width + x] = (7 * x + 11 * y + 53 * k + ((x * y * (k + 1)) >> 2) + 3 * (x ^ y)) & 255;
+      for (let x = 0; x < width; x++)
+        data[(k * height + y) * width + x] = (7 * x + 11 * y + 53 * k + ((x * y * (k + 1)) >> 2) + 3 * (x ^ y)) & 255;
   return { width, height, data };
 }
 
 const factorStage = (op: string, value: number): Stage =>
   op === "hue" ? { op, shift: value } : { op: op as "brightness" | "contrast" | "saturation", factor: value };
-const jitter = ({ order, factors }: { order: string[]; factors: Record<string, number> }): Stage[] => order.map((op) => factorStage(op, factors[op]!));
+const jitter = ({ order, factors }: { order: string[]; factors: Record<string, number> }): Stage[] =>
+  order.map((op) => factorStage(op, factors[op]!));
 
 /** One operation as a draw on its crop; undefined: not built yet. */
 function single(c: GoldenCase): { d: Draw; view: ViewSpec } | undefined {
@@ -37,7 +39,11 @@ function single(c: GoldenCase): { d: Draw; view: ViewSpec } | undefined {
     hue: () => [factorStage("hue", o.factor)],
     jitter: () => jitter(o as never),
     grayscale: () => [{ op: "grey" }],
-    gaussianBlur: () => [c.variant.endsWith("pil") ? { op: "blur", sigma: o.radius } : { op: "blur", sigma: o.sigma, kernel: o.kernel_size }],
+    gaussianBlur: () => [
+      c.variant.endsWith("pil")
+        ? { op: "blur", sigma: o.radius }
+        : { op: "blur", sigma: o.sigma, kernel: o.kernel_size },
+    ],
     solarize: () => [{ op: "solarize", threshold: c.pixels === "pil" ? o.threshold / 256 : o.threshold }],
   };
   const made = stages[kind]?.();
@@ -72,7 +78,12 @@ function pipeline(c: GoldenCase): { d: Draw; view: ViewSpec } {
   return { d, view: shaped };
 }
 
-async function run(engine: NativeEngine, image: Image, { d, view }: { d: Draw; view: ViewSpec }, pixels: Pixels): Promise<Float32Array> {
+async function run(
+  engine: NativeEngine,
+  image: Image,
+  { d, view }: { d: Draw; view: ViewSpec },
+  pixels: Pixels,
+): Promise<Float32Array> {
   const session = await engine.session(augmentModel(d, view, pixels), { threads: 1 });
   const { view: out } = await session.run({ ...feedsOf(d, view, pixels), image: cropped(image, d.crop) });
   session.release();
@@ -80,7 +91,11 @@ async function run(engine: NativeEngine, image: Image, { d, view }: { d: Draw; v
 }
 
 /** Complaints of one case; undefined: not claimed (u8) or not built yet. */
-export async function augmentComplaints(engine: NativeEngine, c: GoldenCase, file: GoldenFile): Promise<string[] | undefined> {
+export async function augmentComplaints(
+  engine: NativeEngine,
+  c: GoldenCase,
+  file: GoldenFile,
+): Promise<string[] | undefined> {
   if (c.pixels === "u8") return undefined;
   const image = source(file);
   const pixels = c.pixels as Pixels;
@@ -88,9 +103,15 @@ export async function augmentComplaints(engine: NativeEngine, c: GoldenCase, fil
   if (c.kind === "pipeline") {
     const what = pipeline(c);
     const before = Array.from(await run(engine, image, what, pixels), (v) => Math.round(v * 255));
-    const normalized = { ...what.view, normalize: { mean: c.options.mean as number[], std: c.options.std as number[] } };
+    const normalized = {
+      ...what.view,
+      normalize: { mean: c.options.mean as number[], std: c.options.std as number[] },
+    };
     const after = [...(await run(engine, image, { d: what.d, view: normalized }, pixels))];
-    return [...summary("before_normalize", before, c.expect.before_normalize, abs), ...summary("after_normalize", after, c.expect.after_normalize, c.tolerance.after_normalize_abs)];
+    return [
+      ...summary("before_normalize", before, c.expect.before_normalize, abs),
+      ...summary("after_normalize", after, c.expect.after_normalize, c.tolerance.after_normalize_abs),
+    ];
   }
   const what = single(c);
   if (!what) return undefined;
@@ -108,9 +129,13 @@ function summary(label: string, got: number[], want: any, abs: number): string[]
   const n = got.length / 3;
   for (let k = 0; k < 3; k++) {
     const channel = got.slice(k * n, (k + 1) * n);
-    complaints.push(...distance(name(`channel_sum[${k}]`), [channel.reduce((a, b) => a + b, 0)], [want.channel_sum[k]], abs * n));
+    complaints.push(
+      ...distance(name(`channel_sum[${k}]`), [channel.reduce((a, b) => a + b, 0)], [want.channel_sum[k]], abs * n),
+    );
     const weighted = channel.reduce((s, v, i) => s + v * ((i % 251) + 1), 0);
-    complaints.push(...distance(name(`channel_weighted_sum[${k}]`), [weighted], [want.channel_weighted_sum[k]], abs * n * 251));
+    complaints.push(
+      ...distance(name(`channel_weighted_sum[${k}]`), [weighted], [want.channel_weighted_sum[k]], abs * n * 251),
+    );
   }
   return complaints;
 }

@@ -33,13 +33,18 @@ export interface Outcome {
   detail: string[];
 }
 
-export const numbers = (v: ArrayLike<number | bigint> | number): number[] => (typeof v === "number" ? [v] : Array.from(v as ArrayLike<number>, Number));
+export const numbers = (v: ArrayLike<number | bigint> | number): number[] =>
+  typeof v === "number" ? [v] : Array.from(v as ArrayLike<number>, Number);
 export const expected = (v: any): number[] => (typeof v === "number" ? [v] : Array.isArray(v) ? v : v.data);
-export const given = (t: GoldenTensor, dtype: "float32" | "int64" = "float32"): Tensor => tensor(dtype, t.shape, t.data);
+export const given = (t: GoldenTensor, dtype: "float32" | "int64" = "float32"): Tensor =>
+  tensor(dtype, t.shape, t.data);
 /** [dim, length] → [length, dim] */
 export function flipped(t: GoldenTensor): GoldenTensor {
   const [d, n] = t.shape as [number, number];
-  return { shape: [n, d], data: Array.from({ length: sizeOf(t.shape) }, (_, i) => t.data[(i % d) * n + Math.floor(i / d)]!) };
+  return {
+    shape: [n, d],
+    data: Array.from({ length: sizeOf(t.shape) }, (_, i) => t.data[(i % d) * n + Math.floor(i / d)]!),
+  };
 }
 
 /** max|got − expected| ≤ tol·(1 + max|expected|), for every quantity that the case expects; one not computed is a failure. */
@@ -64,7 +69,12 @@ export const largest = (v: readonly number[]): number => v.reduce((m, x) => Math
 export function distance(quantity: string, got: readonly number[], want: readonly number[], limit: number): string[] {
   if (got.length !== want.length) return [`${quantity}: ${got.length} values, expected ${want.length}`];
   let worst = 0;
-  for (let i = 0; i < want.length; i++) if (!(Math.abs(got[i]! - want[i]!) <= Math.abs(got[worst]! - want[worst]!))) worst = i;
+  for (let i = 0; i < want.length; i++)
+    if (!(Math.abs(got[i]! - want[i]!) <= Math.abs(got[worst]! - want[worst]!))) worst = i;
   const off = Math.abs(got[worst]! - want[worst]!);
-  return off <= limit ? [] : [`${quantity}[${worst}]: got ${got[worst]}, expected ${want[worst]}, off by ${off.toExponential(2)}, allowed ${limit.toExponential(2)}`];
+  return off <= limit
+    ? []
+    : [
+        `${quantity}[${worst}]: got ${got[worst]}, expected ${want[worst]}, off by ${off.toExponential(2)}, allowed ${limit.toExponential(2)}`,
+      ];
 }

@@ -19,8 +19,10 @@ import { flipped, given, type GoldenCase, type GoldenTensor, type Got, type Kind
 
 const dialectOf = (engine: NativeEngine): Dialect => (engine.training ? "training" : "portable");
 const origin = (engine: NativeEngine) => ({ path: "student", dialect: dialectOf(engine) });
-const valueLike = (engine: NativeEngine, name: string, t: GoldenTensor, shape = t.shape): Value => input(name, "float32", shape, origin(engine));
-const cellsOf = (t: GoldenTensor): number[] => (t.shape.length === 4 ? [t.shape[0]!, t.shape[1]!, t.shape[2]! * t.shape[3]!] : t.shape);
+const valueLike = (engine: NativeEngine, name: string, t: GoldenTensor, shape = t.shape): Value =>
+  input(name, "float32", shape, origin(engine));
+const cellsOf = (t: GoldenTensor): number[] =>
+  t.shape.length === 4 ? [t.shape[0]!, t.shape[1]!, t.shape[2]! * t.shape[3]!] : t.shape;
 
 /** Columns of a raw queue as unit rows [K, D]. */
 export function normalizedQueue(raw: GoldenTensor): Tensor {
@@ -58,13 +60,26 @@ const optionsOf = (o: GoldenCase["options"]) => ({
 });
 
 /** Loss and everything around it, from branch outputs given as values. */
-async function lossOf(engine: NativeEngine, c: GoldenCase, own: Record<string, Value>, feeds: Tensors, wrt: Record<string, Value>, extra: Record<string, Value> = {}): Promise<Got> {
+async function lossOf(
+  engine: NativeEngine,
+  c: GoldenCase,
+  own: Record<string, Value>,
+  feeds: Tensors,
+  wrt: Record<string, Value>,
+  extra: Record<string, Value> = {},
+): Promise<Got> {
   const { scope, collected } = rootScope(dialectOf(engine));
   const { loss, metrics } = densecl.loss(scope, own, own, optionsOf(c.options));
   const grads = gradients(loss, Object.values(wrt));
   const lambda = collected.scalars.get("lossLambda")!;
   const queues = ["queue", "queue2"].map((name) => collected.states.get(name)!);
-  const inputs = [...new Set([...Object.values(own).concat(Object.values(wrt)).flatMap(leaves), lambda, ...queues.map((q) => q.input)])];
+  const inputs = [
+    ...new Set([
+      ...Object.values(own).concat(Object.values(wrt)).flatMap(leaves),
+      lambda,
+      ...queues.map((q) => q.input),
+    ]),
+  ];
   const out = await evaluate(
     engine,
     inputs,
@@ -78,7 +93,12 @@ async function lossOf(engine: NativeEngine, c: GoldenCase, own: Record<string, V
       ...extra,
       ...Object.fromEntries(Object.keys(wrt).map((name, i) => [`grad_${name}`, grads[i]!])),
     },
-    { ...feeds, lossLambda: scalar(c.options.loss_lambda as number), queue: normalizedQueue(c.inputs.queue_raw as GoldenTensor), queue2: normalizedQueue(c.inputs.queue2_raw as GoldenTensor) },
+    {
+      ...feeds,
+      lossLambda: scalar(c.options.loss_lambda as number),
+      queue: normalizedQueue(c.inputs.queue_raw as GoldenTensor),
+      queue2: normalizedQueue(c.inputs.queue2_raw as GoldenTensor),
+    },
   );
   const pointer = c.options.queue_ptr_before as number;
   const next = (pointer + out.rows!.shape[0]!) % (c.options.queue_len as number);
@@ -104,19 +124,46 @@ function leaves(v: Value): Value[] {
 }
 
 /** teacher ← m·teacher + (1 − m)·student of one tensor, by scope.ema */
-export async function emaOnce(engine: NativeEngine, teacher: GoldenTensor, student: GoldenTensor, momentum: number): Promise<number[]> {
+export async function emaOnce(
+  engine: NativeEngine,
+  teacher: GoldenTensor,
+  student: GoldenTensor,
+  momentum: number,
+): Promise<number[]> {
   const { scope, collected } = rootScope(dialectOf(engine));
   const m = scope.scalar("m");
-  const next = scope.ema("teacher", scope.child("student"), m).parameter("w", student.shape, { name: "constant", value: 0 });
+  const next = scope
+    .ema("teacher", scope.child("student"), m)
+    .parameter("w", student.shape, { name: "constant", value: 0 });
   const entry = collected.states.get("teacher.w")!;
   const own = collected.parameters.get("student.w")!.value;
-  const out = await evaluate(engine, [m, entry.input, own], { next }, { m: scalar(momentum), "teacher.w": given(teacher), "student.w": given(student) });
+  const out = await evaluate(
+    engine,
+    [m, entry.input, own],
+    { next },
+    { m: scalar(momentum), "teacher.w": given(teacher), "student.w": given(student) },
+  );
   return Array.from(out.next!.data as Float32Array);
 }
 
-async function emas(engine: NativeEngine, c: GoldenCase, pairs: [name: string, key: string, query: string][]): Promise<Got> {
+async function emas(
+  engine: NativeEngine,
+  c: GoldenCase,
+  pairs: [name: string, key: string, query: string][],
+): Promise<Got> {
   const done = await Promise.all(
-    pairs.map(async ([name, key, query]) => [name, await emaOnce(engine, c.inputs[key] as GoldenTensor, c.inputs[query] as GoldenTensor, c.options.momentum as number)] as const),
+    pairs.map(
+      async ([name, key, query]) =>
+        [
+          name,
+          await emaOnce(
+            engine,
+            c.inputs[key] as GoldenTensor,
+            c.inputs[query] as GoldenTensor,
+            c.options.momentum as number,
+          ),
+        ] as const,
+    ),
   );
   return Object.fromEntries(done);
 }
@@ -137,7 +184,8 @@ const step: Kind = async (engine, c) => {
 
 const neckNames = ["mlp0_w", "mlp0_b", "mlp2_w", "mlp2_b", "conv0_w", "conv0_b", "conv2_w", "conv2_b"];
 /** mlp0_w → mlp.0.weight, conv2_b → mlp2.2.bias */
-const neckPath = (name: string): string => `${name.startsWith("mlp") ? "mlp" : "mlp2"}.${name.replace(/\D/g, "")}.${name.endsWith("w") ? "weight" : "bias"}`;
+const neckPath = (name: string): string =>
+  `${name.startsWith("mlp") ? "mlp" : "mlp2"}.${name.replace(/\D/g, "")}.${name.endsWith("w") ? "weight" : "bias"}`;
 
 const neckStep: Kind = async (engine, c) => {
   if (c.options.num_grid) return undefined;
@@ -153,20 +201,41 @@ const neckStep: Kind = async (engine, c) => {
   const own = { featQ: q.map, q: q.global, qGrid: q.dense, featK: k.map, k: k.global, kGrid: k.dense };
   const parameter = (name: string) => collected.parameters.get(`student.${neckPath(name)}`)!.value;
   const wrt = { feat_q: xq, ...Object.fromEntries(neckNames.map((n) => [n, parameter(n)])) };
-  const feeds: Tensors = { feat_q: given(c.inputs.feat_q as GoldenTensor), feat_k: given(c.inputs.feat_k as GoldenTensor), m: scalar(c.options.momentum as number) };
+  const feeds: Tensors = {
+    feat_q: given(c.inputs.feat_q as GoldenTensor),
+    feat_k: given(c.inputs.feat_k as GoldenTensor),
+    m: scalar(c.options.momentum as number),
+  };
   for (const n of neckNames) {
     feeds[`student.${neckPath(n)}`] = given(c.inputs[n] as GoldenTensor);
     feeds[`teacher.${neckPath(n)}`] = given(c.inputs[`${n}_key`] as GoldenTensor);
   }
-  const extra = { neck_q_global: q.global, neck_q_dense: q.dense, neck_q_pooled: q.pooled, neck_k_global: k.global, neck_k_dense: k.dense, neck_k_pooled: k.pooled };
-  return { ...(await lossOf(engine, c, own, feeds, wrt, extra)), ...(await emas(engine, c, neckNames.map((n) => [`ema_${n}`, `${n}_key`, n]))) };
+  const extra = {
+    neck_q_global: q.global,
+    neck_q_dense: q.dense,
+    neck_q_pooled: q.pooled,
+    neck_k_global: k.global,
+    neck_k_dense: k.dense,
+    neck_k_pooled: k.pooled,
+  };
+  return {
+    ...(await lossOf(engine, c, own, feeds, wrt, extra)),
+    ...(await emas(
+      engine,
+      c,
+      neckNames.map((n) => [`ema_${n}`, `${n}_key`, n]),
+    )),
+  };
 };
 
 export const ema: Kind = async (engine, c) => {
   const out: Got = {};
   let teacher = c.inputs.k0 as GoldenTensor;
   for (let t = 1; t <= (c.options.steps as number); t++) {
-    teacher = { shape: teacher.shape, data: await emaOnce(engine, teacher, c.inputs[`q${t - 1}`] as GoldenTensor, c.options.momentum as number) };
+    teacher = {
+      shape: teacher.shape,
+      data: await emaOnce(engine, teacher, c.inputs[`q${t - 1}`] as GoldenTensor, c.options.momentum as number),
+    };
     out[`k${t}`] = teacher.data;
   }
   return out;
@@ -188,20 +257,29 @@ const queue: Kind = async (engine, c) => {
 const lr: Kind = (_engine, c) => {
   if (c.variant !== "cosine" || !c.options.by_epoch) return Promise.resolve(undefined);
   const { base_lr: peak, total_epochs: epochs, min_lr: end } = c.options as Record<string, number>;
-  const at = (epoch: number) => scheduled({ schedule: "cosine", peak: peak!, end, per: "epoch" }, epoch * 10, { stepsPerEpoch: 10, epochs: epochs! });
+  const at = (epoch: number) =>
+    scheduled({ schedule: "cosine", peak: peak!, end, per: "epoch" }, epoch * 10, {
+      stepsPerEpoch: 10,
+      epochs: epochs!,
+    });
   return Promise.resolve({ epochs: c.expect.epochs as number[], lr: (c.expect.epochs as number[]).map(at) });
 };
 
 /** Golden's stand-in backbone: 3×3/2 convolution, BatchNorm, ReLU. */
-const standIn = (channels: number): Network => (s, image) => {
-  const map = Relu(batchNorm(s.child("bn"), conv(s.child("conv"), image, channels, 3, { strides: [2, 2] })));
-  return { map, features: ReduceMean(map, { axes: [2, 3], keepdims: 0 }) };
-};
+const standIn =
+  (channels: number): Network =>
+  (s, image) => {
+    const map = Relu(batchNorm(s.child("bn"), conv(s.child("conv"), image, channels, 3, { strides: [2, 2] })));
+    return { map, features: ReduceMean(map, { axes: [2, 3], keepdims: 0 }) };
+  };
 /** 0.conv.weight → backbone.conv.weight, 1.mlp.0.weight → neck.mlp.0.weight */
 const ours = (path: string): string => path.replace(/^0\./, "backbone.").replace(/^1\./, "neck.");
 
 function initialFrom(c: GoldenCase): Tensors {
-  const out: Tensors = { queue: normalizedQueue(c.inputs.queue_raw as GoldenTensor), queue2: normalizedQueue(c.inputs.queue2_raw as GoldenTensor) };
+  const out: Tensors = {
+    queue: normalizedQueue(c.inputs.queue_raw as GoldenTensor),
+    queue2: normalizedQueue(c.inputs.queue2_raw as GoldenTensor),
+  };
   for (const [name, t] of Object.entries(c.inputs))
     if (name.startsWith("weight:encoder_q.")) {
       out[`student.${ours(name.slice("weight:encoder_q.".length))}`] = given(t as GoldenTensor);
@@ -227,7 +305,9 @@ function viewsOf(images: GoldenTensor): Tensor {
   const [n, v, ...rest] = images.shape as [number, number, ...number[]];
   const size = rest.reduce((a, b) => a * b, 1);
   const out = zeros("float32", [v, n, ...rest]);
-  for (let i = 0; i < n; i++) for (let k = 0; k < v; k++) out.data.set(images.data.slice((i * v + k) * size, (i * v + k + 1) * size), (k * n + i) * size);
+  for (let i = 0; i < n; i++)
+    for (let k = 0; k < v; k++)
+      out.data.set(images.data.slice((i * v + k) * size, (i * v + k + 1) * size), (k * n + i) * size);
   return out;
 }
 
@@ -237,7 +317,10 @@ const trainSteps: Kind = async (engine, c) => {
   const session = await engine.trainingSession(packageStep(s, initialTensors(s, 0, initialFrom(c)), [engine.name]));
   const out: Got = {};
   for (let t = 0; t < o.steps!; t++) {
-    await session.step({ views: viewsOf(c.inputs[`img_${t}`] as GoldenTensor) }, { lr: o.lr!, momentum: o.momentum!, lossLambda: o.loss_lambda! });
+    await session.step(
+      { views: viewsOf(c.inputs[`img_${t}`] as GoldenTensor) },
+      { lr: o.lr!, momentum: o.momentum!, lossLambda: o.loss_lambda! },
+    );
     const m = session.metrics();
     out[`loss_${t}`] = m.loss!;
     out[`loss_contra_single_${t}`] = m.lossContraSingle!;
@@ -247,7 +330,8 @@ const trainSteps: Kind = async (engine, c) => {
   session.release();
   for (const name of Object.keys(c.expect)) {
     const match = /^final_(buffer_)?encoder_([qk])\.(.*)$/.exec(name);
-    if (match) out[name] = tensors[`${match[2] === "q" ? "student" : "teacher"}.${ours(match[3]!)}`]!.data as Float32Array;
+    if (match)
+      out[name] = tensors[`${match[2] === "q" ? "student" : "teacher"}.${ours(match[3]!)}`]!.data as Float32Array;
   }
   out.queue_after = columns(tensors.queue!);
   out.queue2_after = columns(tensors.queue2!);
@@ -262,17 +346,41 @@ const shuffleBn: Kind = async (engine, c) => {
   const { scope, collected } = rootScope(dialectOf(engine));
   const views = input("views", "float32", [2, b, 3, o.image_size!, o.image_size!], origin(engine));
   const [shuffle, unshuffle] = ["shuffle", "unshuffle"].map((n) => input(n, "int64", [b])) as [Value, Value];
-  const own = densecl.embed(scope.with({ bnGroups: o.world_size! }), standIn(o.channels!), { views, shuffle, unshuffle }, optionsOf(c.options));
+  const own = densecl.embed(
+    scope.with({ bnGroups: o.world_size! }),
+    standIn(o.channels!),
+    { views, shuffle, unshuffle },
+    optionsOf(c.options),
+  );
   const { loss, metrics } = densecl.loss(scope, own, own, optionsOf(c.options));
   const parameters = [...collected.parameters.values()];
-  const grads = gradients(loss, parameters.map((p) => p.value));
+  const grads = gradients(
+    loss,
+    parameters.map((p) => p.value),
+  );
   const states = [...collected.states.values()];
   const permutation = (c.inputs.permutation as GoldenTensor).data;
-  const start = initialTensors({ parameters, state: [...collected.states].map(([name, e]) => ({ name, input: e.input, init: e.init, next: e.input })) }, 0, initialFrom(c));
-  const buffers = ["student", "teacher"].flatMap((s) => ["running_mean", "running_var"].map((n) => `${s}.backbone.bn.${n}`));
+  const start = initialTensors(
+    {
+      parameters,
+      state: [...collected.states].map(([name, e]) => ({ name, input: e.input, init: e.init, next: e.input })),
+    },
+    0,
+    initialFrom(c),
+  );
+  const buffers = ["student", "teacher"].flatMap((s) =>
+    ["running_mean", "running_var"].map((n) => `${s}.backbone.bn.${n}`),
+  );
   const out = await evaluate(
     engine,
-    [views, shuffle, unshuffle, ...collected.scalars.values(), ...parameters.map((p) => p.value), ...states.map((e) => e.input)],
+    [
+      views,
+      shuffle,
+      unshuffle,
+      ...collected.scalars.values(),
+      ...parameters.map((p) => p.value),
+      ...states.map((e) => e.input),
+    ],
     {
       loss,
       single: metrics.lossContraSingle!,
@@ -286,14 +394,20 @@ const shuffleBn: Kind = async (engine, c) => {
       ...start,
       views: viewsOf(c.inputs.img as GoldenTensor),
       shuffle: tensor("int64", [b], permutation),
-      unshuffle: tensor("int64", [b], permutation.map((_, i) => permutation.indexOf(i))),
+      unshuffle: tensor(
+        "int64",
+        [b],
+        permutation.map((_, i) => permutation.indexOf(i)),
+      ),
       momentum: scalar(o.momentum!),
       lossLambda: scalar(o.loss_lambda!),
     },
   );
-  const mean = (name: string): number => (c.expect[name].data ?? c.expect[name]).reduce((a: number, v: number) => a + v, 0) / o.world_size!;
+  const mean = (name: string): number =>
+    (c.expect[name].data ?? c.expect[name]).reduce((a: number, v: number) => a + v, 0) / o.world_size!;
   // one number a device is expected; ours is the mean of them: shift the expected pair to it
-  const perProcess = (name: string, got: Tensor): number[] => (c.expect[name].data ?? c.expect[name]).map((v: number) => v - mean(name) + Number(got.data[0]));
+  const perProcess = (name: string, got: Tensor): number[] =>
+    (c.expect[name].data ?? c.expect[name]).map((v: number) => v - mean(name) + Number(got.data[0]));
   const result: Got = {
     loss_per_process: perProcess("loss_per_process", out.loss!),
     single_per_process: perProcess("single_per_process", out.single!),
@@ -302,12 +416,16 @@ const shuffleBn: Kind = async (engine, c) => {
     queue2_after: columns(queueAfter(start.queue2!, out.rows2!, 0)),
     queue_ptr_after: [b % o.queue_len!],
   };
-  for (const p of parameters) result[`grad_mean_${p.name.replace("student.backbone", "0").replace("student.neck", "1")}`] = out[`grad ${p.name}`]!.data as Float32Array;
+  for (const p of parameters)
+    result[`grad_mean_${p.name.replace("student.backbone", "0").replace("student.neck", "1")}`] = out[`grad ${p.name}`]!
+      .data as Float32Array;
   // the first device's buffers are the ones that are kept
   for (const name of Object.keys(c.expect)) {
     const match = /^encoder_([qk])_0\.bn\.(running_\w+)_per_process$/.exec(name);
     if (!match) continue;
-    const first = Array.from(out[`${match[1] === "q" ? "student" : "teacher"}.backbone.bn.${match[2]}.next`]!.data as Float32Array);
+    const first = Array.from(
+      out[`${match[1] === "q" ? "student" : "teacher"}.backbone.bn.${match[2]}.next`]!.data as Float32Array,
+    );
     result[name] = [...first, ...(c.expect[name].data as number[]).slice(first.length)];
   }
   return result;

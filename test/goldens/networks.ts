@@ -14,7 +14,13 @@ import { evaluate } from "../evaluate.js";
 import { distance, expected, largest, type GoldenCase, type GoldenTensor, type Kind } from "./case.js";
 
 /** golden README: a tensor by integer hash of (position, element, seed). */
-export function formula(shape: readonly number[], index: number, seed: number, center: number, bound: number): Tensor<"float32"> {
+export function formula(
+  shape: readonly number[],
+  index: number,
+  seed: number,
+  center: number,
+  bound: number,
+): Tensor<"float32"> {
   const t = zeros("float32", shape);
   const offset = (Math.imul(index, 0x85ebca77) + Math.imul(seed, 0xc2b2ae3d)) | 0;
   for (let i = 0; i < t.data.length; i++) {
@@ -31,16 +37,31 @@ type Build = (s: Scope, images: Record<string, Value>, c: GoldenCase) => Record<
 
 const resnetOutputs = (name: BackboneName, s: Scope, image: Value, options: object): Record<string, Value> => {
   const backbone = backbones[name] as Backbone<object>;
-  const [stem, res2, res3, res4, res5] = backbone.stages!(s, image, { ...backbone.defaults, ...options }) as [Value, Value, Value, Value, Value];
+  const [stem, res2, res3, res4, res5] = backbone.stages!(s, image, { ...backbone.defaults, ...options }) as [
+    Value,
+    Value,
+    Value,
+    Value,
+    Value,
+  ];
   return { stem, res2, res3, res4, res5, pooled: spatialMean(res5) };
 };
-const classifier = (s: Scope, out: Record<string, Value>, width: number): Record<string, Value> => ({ ...out, logits: linear(s.child("fc"), out.pooled!, width) });
-const widthOf = (c: GoldenCase, weight: string): number => (c.options.weights as [string, number[]][]).find(([n]) => n === weight)![1][0]!;
+const classifier = (s: Scope, out: Record<string, Value>, width: number): Record<string, Value> => ({
+  ...out,
+  logits: linear(s.child("fc"), out.pooled!, width),
+});
+const widthOf = (c: GoldenCase, weight: string): number =>
+  (c.options.weights as [string, number[]][]).find(([n]) => n === weight)![1][0]!;
 
 const empEncoder: Build = (s, { image }, c) => {
   const out = resnetOutputs("resnet18", s.child("backbone"), image!, { stem: "cifar" });
-  const pre = mlp(s.child("pre_feature"), out.pooled!, [{ width: c.options.hidden_dim as number, norm: "bn", relu: true }]);
-  const z = mlp(s.child("projection"), pre, [{ width: widthOf(c, "projection.0.weight"), norm: "bn", relu: true }, { width: c.options.z_dim as number }]);
+  const pre = mlp(s.child("pre_feature"), out.pooled!, [
+    { width: c.options.hidden_dim as number, norm: "bn", relu: true },
+  ]);
+  const z = mlp(s.child("projection"), pre, [
+    { width: widthOf(c, "projection.0.weight"), norm: "bn", relu: true },
+    { width: c.options.z_dim as number },
+  ]);
   return { ...out, pre_feature: pre, z: l2normalize(z) };
 };
 
@@ -92,8 +113,10 @@ const layered: Build = (s, { x }, c) => {
   (c.options.layers as string[]).forEach((text, i) => {
     const kind = text.slice(0, text.indexOf("("));
     const flag = (name: string) => text.includes(`${name}=True`);
-    if (kind === "Linear") v = linear(s.child(i), v, Number(/out_features=(\d+)/.exec(text)![1]), { bias: flag("bias") });
-    else if (kind === "BatchNorm1d") v = batchNorm(s.child(i), v, { affine: flag("affine"), epsilon: Number(/eps=([\d.e-]+)/.exec(text)![1]) });
+    if (kind === "Linear")
+      v = linear(s.child(i), v, Number(/out_features=(\d+)/.exec(text)![1]), { bias: flag("bias") });
+    else if (kind === "BatchNorm1d")
+      v = batchNorm(s.child(i), v, { affine: flag("affine"), epsilon: Number(/eps=([\d.e-]+)/.exec(text)![1]) });
     else v = Relu(v);
     out[`layer${i}_${kind}`] = v;
   });
@@ -117,37 +140,79 @@ const statistics = (data: Float32Array): Record<string, number[] | number> => {
     square += v * v;
   }
   const mean = sum / data.length;
-  return { mean, std: Math.sqrt(Math.max(0, square / data.length - mean * mean)), l2: Math.sqrt(square), first: [...data.subarray(0, 16)] };
+  return {
+    mean,
+    std: Math.sqrt(Math.max(0, square / data.length - mean * mean)),
+    l2: Math.sqrt(square),
+    first: [...data.subarray(0, 16)],
+  };
 };
 
-async function mode(engine: Parameters<Kind>[0], c: GoldenCase, build: Build, which: Mode, dialect: Dialect): Promise<Tensors> {
+async function mode(
+  engine: Parameters<Kind>[0],
+  c: GoldenCase,
+  build: Build,
+  which: Mode,
+  dialect: Dialect,
+): Promise<Tensors> {
   const { scope, collected } = rootScope(dialect, which);
   const seed = c.options.seed as number;
   const images: Record<string, Value> = {};
   const feeds: Tensors = {};
-  for (const [name, v] of Object.entries(c.inputs as Record<string, { shape: number[]; formula: { tensor_index: number; center: number; bound: number } }>)) {
+  for (const [name, v] of Object.entries(
+    c.inputs as Record<string, { shape: number[]; formula: { tensor_index: number; center: number; bound: number } }>,
+  )) {
     images[name] = input(name, "float32", v.shape, { path: "", dialect });
     feeds[name] = formula(v.shape, v.formula.tensor_index, seed, v.formula.center, v.formula.bound);
   }
   // [token, image] → [image, token]
   for (const [name, v] of Object.entries((c.options.index ?? {}) as Record<string, GoldenTensor>)) {
     const [n, b] = v.shape as [number, number];
-    images[name] = constantOf(tensor("int64", [b, n], Array.from({ length: n * b }, (_, i) => v.data[(i % n) * b + Math.floor(i / n)]!)));
+    images[name] = constantOf(
+      tensor(
+        "int64",
+        [b, n],
+        Array.from({ length: n * b }, (_, i) => v.data[(i % n) * b + Math.floor(i / n)]!),
+      ),
+    );
   }
   const outputs = build(scope, images, c);
-  const weights = (c.options.weights as [string, number[], number, number][]).map(([name, shape, center, bound], i) => [name, formula(shape, i, seed, center, bound)] as const);
+  const weights = (c.options.weights as [string, number[], number, number][]).map(
+    ([name, shape, center, bound], i) => [name, formula(shape, i, seed, center, bound)] as const,
+  );
   Object.assign(feeds, Object.fromEntries(weights));
-  const { multiplies, tensor_index: at, center, bound } = c.options.coefficients as { multiplies: string; tensor_index: number; center: number; bound: number };
+  const {
+    multiplies,
+    tensor_index: at,
+    center,
+    bound,
+  } = c.options.coefficients as { multiplies: string; tensor_index: number; center: number; bound: number };
   const result = outputs[multiplies]!;
-  const scalar = ReduceSum(Mul(result, constantOf(formula(result.shape as number[], at, seed, center, bound))), { keepdims: 0 });
-  const values = new Map<string, Value>([...Object.entries(images).filter(([, v]) => v.name), ...[...collected.parameters].map(([n, p]) => [n, p.value] as [string, Value])]);
+  const scalar = ReduceSum(Mul(result, constantOf(formula(result.shape as number[], at, seed, center, bound))), {
+    keepdims: 0,
+  });
+  const values = new Map<string, Value>([
+    ...Object.entries(images).filter(([, v]) => v.name),
+    ...[...collected.parameters].map(([n, p]) => [n, p.value] as [string, Value]),
+  ]);
   const wanted = Object.keys(c.expect[which]);
   const wrt = wanted.flatMap((k) => (k.startsWith("grad:") ? [k.slice(5)] : []));
-  const grads = gradients(scalar, wrt.map((n) => values.get(n)!));
-  const all: Record<string, Value> = { scalar, ...outputs, ...Object.fromEntries(wrt.map((n, i) => [`grad:${n}`, grads[i]!])) };
+  const grads = gradients(
+    scalar,
+    wrt.map((n) => values.get(n)!),
+  );
+  const all: Record<string, Value> = {
+    scalar,
+    ...outputs,
+    ...Object.fromEntries(wrt.map((n, i) => [`grad:${n}`, grads[i]!])),
+  };
   for (const k of wanted) if (k.startsWith("after:")) all[k] = collected.states.get(k.slice(6))!.next!;
   const known = Object.fromEntries(wanted.flatMap((k) => (all[k] ? [[k, all[k]]] : [])));
-  const inputs = [...Object.values(images).filter((v) => v.name), ...[...collected.parameters.values()].map((p) => p.value), ...[...collected.states.values()].map((e) => e.input)];
+  const inputs = [
+    ...Object.values(images).filter((v) => v.name),
+    ...[...collected.parameters.values()].map((p) => p.value),
+    ...[...collected.states.values()].map((e) => e.input),
+  ];
   return evaluate(engine, inputs, known, feeds);
 }
 
@@ -155,14 +220,27 @@ async function mode(engine: Parameters<Kind>[0], c: GoldenCase, build: Build, wh
 const inside = /^view1_block\d+$/;
 
 /** Complaints of a network case in one dialect. */
-export async function networkComplaints(engine: Parameters<Kind>[0], c: GoldenCase, path: string, dialect: Dialect): Promise<string[] | undefined> {
+export async function networkComplaints(
+  engine: Parameters<Kind>[0],
+  c: GoldenCase,
+  path: string,
+  dialect: Dialect,
+): Promise<string[] | undefined> {
   const build = buildOf(c.variant);
   if (!build) return undefined;
-  const whole = await readFile(join(dirname(path), "networks.safetensors")).then((b) => readSafetensors(b).tensors, () => ({}) as Tensors);
+  const whole = await readFile(join(dirname(path), "networks.safetensors")).then(
+    (b) => readSafetensors(b).tensors,
+    () => ({}) as Tensors,
+  );
   const complaints: string[] = [];
   for (const which of Object.keys(c.expect) as Mode[]) {
     const got = await mode(engine, c, build, which, dialect);
-    for (const [quantity, want] of Object.entries(c.expect[which] as Record<string, { shape: number[]; zero_up_to_rounding?: boolean; [k: string]: unknown } | number>)) {
+    for (const [quantity, want] of Object.entries(
+      c.expect[which] as Record<
+        string,
+        { shape: number[]; zero_up_to_rounding?: boolean; [k: string]: unknown } | number
+      >,
+    )) {
       const label = `${which}.${quantity}`;
       if (inside.test(quantity)) continue;
       const t = got[quantity];
@@ -177,14 +255,40 @@ export async function networkComplaints(engine: Parameters<Kind>[0], c: GoldenCa
       }
       const data = t.data as Float32Array;
       const full = whole[`${c.name}.${label}`];
-      if (full) complaints.push(...distance(label, [...data], [...(full.data as Float32Array)], tolerance * largest([...(full.data as Float32Array)])));
+      if (full)
+        complaints.push(
+          ...distance(
+            label,
+            [...data],
+            [...(full.data as Float32Array)],
+            tolerance * largest([...(full.data as Float32Array)]),
+          ),
+        );
       const own = statistics(data);
-      const scale = Math.max(largest(expected(want.first)), Math.abs(want.l2 as number) / Math.sqrt(sizeOf(want.shape)));
+      const scale = Math.max(
+        largest(expected(want.first)),
+        Math.abs(want.l2 as number) / Math.sqrt(sizeOf(want.shape)),
+      );
       // an exact zero leaves only rounding: of the size of what cancelled
       const limit = want.zero_up_to_rounding ? 1e-3 : tolerance * scale;
-      complaints.push(...distance(`${label} first`, (own.first as number[]).slice(0, expected(want.first).length), expected(want.first), limit));
-      for (const k of ["mean", "std"]) complaints.push(...distance(`${label} ${k}`, [own[k] as number], [want[k] as number], limit));
-      complaints.push(...distance(`${label} l2`, [own.l2 as number], [want.l2 as number], Math.max(tolerance * (want.l2 as number), limit)));
+      complaints.push(
+        ...distance(
+          `${label} first`,
+          (own.first as number[]).slice(0, expected(want.first).length),
+          expected(want.first),
+          limit,
+        ),
+      );
+      for (const k of ["mean", "std"])
+        complaints.push(...distance(`${label} ${k}`, [own[k] as number], [want[k] as number], limit));
+      complaints.push(
+        ...distance(
+          `${label} l2`,
+          [own.l2 as number],
+          [want.l2 as number],
+          Math.max(tolerance * (want.l2 as number), limit),
+        ),
+      );
     }
   }
   return complaints;

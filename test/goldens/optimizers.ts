@@ -15,12 +15,20 @@ function chosen(c: GoldenCase): { optimizer: unknown; options: object } | undefi
   const adam = { beta1: o.beta1, beta2: o.beta2, epsilon: o.eps, weightDecay: o.weight_decay, exclude: "none" };
   switch (c.variant) {
     case "sgd":
-      return o.dampening ? undefined : { optimizer: optimizers.sgd, options: { momentum: o.momentum, weightDecay: o.weight_decay, nesterov: o.nesterov, exclude: "none" } };
+      return o.dampening
+        ? undefined
+        : {
+            optimizer: optimizers.sgd,
+            options: { momentum: o.momentum, weightDecay: o.weight_decay, nesterov: o.nesterov, exclude: "none" },
+          };
     case "adam":
     case "adamw":
       return { optimizer: optimizers[c.variant], options: adam };
     case "lars-moco-v3":
-      return { optimizer: optimizers.lars, options: { momentum: o.momentum, weightDecay: o.weight_decay, trustCoefficient: o.trust_coefficient } };
+      return {
+        optimizer: optimizers.lars,
+        options: { momentum: o.momentum, weightDecay: o.weight_decay, trustCoefficient: o.trust_coefficient },
+      };
     default:
       return undefined;
   }
@@ -36,7 +44,9 @@ export const optimizer: Kind = async (engine, c) => {
   const lr = input("lr", "float32", []);
   const o = form.optimizer as Optimizer<object>;
   o.begin?.(scope, form.options);
-  const updated = names.map((n, i) => Sub(values[i]!, o.update(scope.child(n), values[i]!, grads[i]!, lr, form.options, scope)));
+  const updated = names.map((n, i) =>
+    Sub(values[i]!, o.update(scope.child(n), values[i]!, grads[i]!, lr, form.options, scope)),
+  );
   const states = [...collected.states];
   let parameters: Tensors = Object.fromEntries(names.map((n) => [n, given(c.inputs[n] as GoldenTensor)]));
   let state: Tensors = Object.fromEntries(states.map(([n, e]) => [n, zeros("float32", e.input.shape as number[])]));
@@ -47,14 +57,25 @@ export const optimizer: Kind = async (engine, c) => {
     const out = await evaluate(
       engine,
       [...values, ...grads, lr, ...states.map(([, e]) => e.input)],
-      { ...Object.fromEntries(names.map((n, i) => [`${n}.next`, updated[i]!])), ...Object.fromEntries(states.map(([n, e]) => [`${n}.next`, e.next!])) },
-      { ...parameters, ...state, lr: scalar(rate), ...Object.fromEntries(names.map((n) => [`grad_${n}`, given(c.inputs[`grad_${n}_${t}`] as GoldenTensor)])) },
+      {
+        ...Object.fromEntries(names.map((n, i) => [`${n}.next`, updated[i]!])),
+        ...Object.fromEntries(states.map(([n, e]) => [`${n}.next`, e.next!])),
+      },
+      {
+        ...parameters,
+        ...state,
+        lr: scalar(rate),
+        ...Object.fromEntries(names.map((n) => [`grad_${n}`, given(c.inputs[`grad_${n}_${t}`] as GoldenTensor)])),
+      },
     );
     parameters = Object.fromEntries(names.map((n) => [n, out[`${n}.next`]!]));
     state = Object.fromEntries(states.map(([n]) => [n, out[`${n}.next`]!]));
     for (const n of names) got[`${n}_${t + 1}`] = parameters[n]!.data as Float32Array;
   }
-  const theirs = { velocity: "momentum_buffer", mu: "mu", exp_avg: "exp_avg", exp_avg_sq: "exp_avg_sq" } as Record<string, string>;
+  const theirs = { velocity: "momentum_buffer", mu: "mu", exp_avg: "exp_avg", exp_avg_sq: "exp_avg_sq" } as Record<
+    string,
+    string
+  >;
   for (const [path, t] of Object.entries(state)) {
     const [n, kind] = path.split(".") as [string, string?];
     if (kind) got[`state_${theirs[kind]}_${n}`] = t.data as Float32Array;
@@ -68,23 +89,42 @@ export const clip: Kind = async (engine, c) => {
   const grads = names.map((n) => input(n, "float32", (c.inputs[n] as GoldenTensor).shape));
   const norm = Sqrt(grads.map((g) => ReduceSumSquare(g, { keepdims: 0 })).reduce((a, b) => Add(a, b)));
   const clipped = grads.map((g) => Mul(g, clipFactor(norm, c.options.limit as number)));
-  const out = await evaluate(engine, grads, { total_norm: norm, ...Object.fromEntries(names.map((n, i) => [`${n}.clipped`, clipped[i]!])) }, Object.fromEntries(names.map((n) => [n, given(c.inputs[n] as GoldenTensor)])));
-  return { total_norm: Number(out.total_norm!.data[0]), ...Object.fromEntries(names.map((n) => [n, out[`${n}.clipped`]!.data as Float32Array])) };
+  const out = await evaluate(
+    engine,
+    grads,
+    { total_norm: norm, ...Object.fromEntries(names.map((n, i) => [`${n}.clipped`, clipped[i]!])) },
+    Object.fromEntries(names.map((n) => [n, given(c.inputs[n] as GoldenTensor)])),
+  );
+  return {
+    total_norm: Number(out.total_norm!.data[0]),
+    ...Object.fromEntries(names.map((n) => [n, out[`${n}.clipped`]!.data as Float32Array])),
+  };
 };
 
 export const schedule: Kind = (_engine, c) => {
   const o = c.options as Record<string, number>;
-  const at = (s: Schedule, total: number, steps: number[]): number[] => steps.map((t) => scheduled(s, t, { stepsPerEpoch: 1, epochs: total }));
-  const cosine = (peak: number, end: number, more: object = {}): Schedule => ({ schedule: "cosine", peak, end, ...more });
+  const at = (s: Schedule, total: number, steps: number[]): number[] =>
+    steps.map((t) => scheduled(s, t, { stepsPerEpoch: 1, epochs: total }));
+  const cosine = (peak: number, end: number, more: object = {}): Schedule => ({
+    schedule: "cosine",
+    peak,
+    end,
+    ...more,
+  });
   switch (c.variant) {
     case "torch-cosine":
-      return Promise.resolve({ steps: c.expect.steps as number[], lr: at(cosine(o.lr!, o.eta_min!), o.T_max!, c.expect.steps as number[]) });
+      return Promise.resolve({
+        steps: c.expect.steps as number[],
+        lr: at(cosine(o.lr!, o.eta_min!), o.T_max!, c.expect.steps as number[]),
+      });
     case "moco-v3": {
       // fractional epochs: a thousand steps each stand for them
       const per = 1000;
       const horizon = { stepsPerEpoch: per, epochs: o.epochs! };
       const steps = (c.expect.epochs as number[]).map((e) => Math.round(e * per));
-      const lr = steps.map((t) => scheduled(cosine(o.lr!, 0, { warmupEpochs: o.warmup_epochs, warmup: "fromZero" }), t, horizon));
+      const lr = steps.map((t) =>
+        scheduled(cosine(o.lr!, 0, { warmupEpochs: o.warmup_epochs, warmup: "fromZero" }), t, horizon),
+      );
       const momentum = steps.map((t) => scheduled(cosine(o.moco_m!, 1), t, horizon));
       return Promise.resolve({ epochs: c.expect.epochs as number[], lr, momentum });
     }

@@ -2,7 +2,10 @@ import { Base, engineFlags } from "../../base.js";
 
 export default class Doctor extends Base {
   static override description = "Opens the library that training would use and says what it can do.";
-  static override examples = ["<%= config.bin %> runtime doctor", "<%= config.bin %> runtime doctor --library ./libonnxruntime.so.1 --json"];
+  static override examples = [
+    "<%= config.bin %> runtime doctor",
+    "<%= config.bin %> runtime doctor --library ./libonnxruntime.so.1 --json",
+  ];
   static override flags = { library: engineFlags.library };
 
   async run() {
@@ -12,8 +15,11 @@ export default class Doctor extends Base {
     const library = await libraryWithProgress(flags.library, this.say);
     const engine = openEngine({ library, name: "portable" });
     const found = { library, version: engine.version, training: engine.training, providers: engine.providers };
-    this.log(`${library}\nONNX Runtime ${found.version}, training API: ${found.training ? "yes" : "no"}, providers: ${found.providers.join(", ")}`);
-    if (!found.training) this.error(`${library} has no training API. Install one that has: diptych runtime install`, { exit: 1 });
+    this.log(
+      `${library}\nONNX Runtime ${found.version}, training API: ${found.training ? "yes" : "no"}, providers: ${found.providers.join(", ")}`,
+    );
+    if (!found.training)
+      this.error(`${library} has no training API. Install one that has: diptych runtime install`, { exit: 1 });
     return found;
   }
 }

@@ -3,7 +3,10 @@ import { Base } from "../../base.js";
 
 export default class Install extends Base {
   static override description = "Fetches the training library for this platform, or installs it from a jar.";
-  static override examples = ["<%= config.bin %> runtime install", "<%= config.bin %> runtime install --library onnxruntime-1.28.0-1.5.14-linux-x86_64.jar"];
+  static override examples = [
+    "<%= config.bin %> runtime install",
+    "<%= config.bin %> runtime install --library onnxruntime-1.28.0-1.5.14-linux-x86_64.jar",
+  ];
   static override flags = {
     library: Flags.string({ description: "a jar fetched by hand" }),
     force: Flags.boolean({ description: "fetch it again even if it is there" }),

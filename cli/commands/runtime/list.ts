@@ -9,7 +9,8 @@ export default class List extends Base {
     const { installedRuntimes } = await import("../../../src/runtimes.js");
     const runtimes = installedRuntimes();
     for (const r of runtimes) this.log(`${r.kind.padEnd(9)} ${r.version.padEnd(14)} ${r.path}`);
-    if (!runtimes.some((r) => r.kind === "training")) this.say("The training library is not installed: diptych runtime install");
+    if (!runtimes.some((r) => r.kind === "training"))
+      this.say("The training library is not installed: diptych runtime install");
     return { runtimes };
   }
 }

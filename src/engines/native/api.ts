@@ -56,7 +56,10 @@ const ortApi = {
 } as const satisfies Record<string, readonly [number, readonly Argument[], string?]>;
 
 const trainingApi = {
-  CreateTrainingSessionFromBuffer: [3, ["void *", "void *", "void *", "void *", "size_t", "void *", "size_t", "void *", "size_t", OUT]],
+  CreateTrainingSessionFromBuffer: [
+    3,
+    ["void *", "void *", "void *", "void *", "size_t", "void *", "size_t", "void *", "size_t", OUT],
+  ],
   LazyResetGrad: [8, ["void *"]],
   TrainStep: [9, ["void *", "void *", "size_t", "void **", "size_t", "void **"]],
   OptimizerStep: [13, ["void *", "void *"]],
@@ -94,8 +97,13 @@ function entry(table: unknown, index: number, args: readonly Argument[], result 
   const proto = koffi.proto(`ort_${serial++}`, result, args as never);
   return koffi.decode(koffi.decode(table as never, index * 8, "void *"), proto) as Callable;
 }
-const bind = <T extends Record<string, readonly [number, readonly Argument[], string?]>>(table: unknown, spec: T): Table<T> =>
-  Object.fromEntries(Object.entries(spec).map(([name, [i, args, result]]) => [name, entry(table, i, args, result)])) as Table<T>;
+const bind = <T extends Record<string, readonly [number, readonly Argument[], string?]>>(
+  table: unknown,
+  spec: T,
+): Table<T> =>
+  Object.fromEntries(
+    Object.entries(spec).map(([name, [i, args, result]]) => [name, entry(table, i, args, result)]),
+  ) as Table<T>;
 
 /** Build paths in front of a message help nobody: "…/module.cc:410 Status …" keeps its tail. */
 const readable = (text: string): string => text.replace(/^\/\S+\/(\S+:\d+ )?(\S+ )?(?=\S)/, "").trim();
@@ -162,7 +170,10 @@ function load(library: string): { handle: unknown; table: unknown } {
     return { handle, table: (handle.func("void *OrtGetApiBase()") as () => unknown)() };
   } catch (error) {
     const reason = (error as Error).message.split("\n")[0];
-    throw new Error(`${library} does not load as an ONNX Runtime library on ${process.platform}-${process.arch}: ${reason}`, { cause: error });
+    throw new Error(
+      `${library} does not load as an ONNX Runtime library on ${process.platform}-${process.arch}: ${reason}`,
+      { cause: error },
+    );
   }
 }
 
@@ -178,7 +189,10 @@ export function providers(api: Api): string[] {
   const list: [Pointer | null] = [null];
   const count: [number] = [0];
   api.check(api.ort.GetAvailableProviders(list, count));
-  return Array.from({ length: count[0] }, (_, i) => koffi.decode(koffi.decode(list[0] as never, i * 8, "void *"), "char", -1) as string);
+  return Array.from(
+    { length: count[0] },
+    (_, i) => koffi.decode(koffi.decode(list[0] as never, i * 8, "void *"), "char", -1) as string,
+  );
 }
 
 /** `length` bytes of the library's memory as an ArrayBuffer over it; valid while its owner lives. */

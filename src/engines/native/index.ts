@@ -27,11 +27,18 @@ export interface NativeEngine extends Engine {
  * Opens a library as an engine. `training` drives OrtTrainingApi and needs a library built with it; `portable` runs anywhere.
  * @example const engine = openEngine({ library: await trainingLibrary(), name: "training" });
  */
-export function openEngine({ library, name, device = "cpu", threads = availableParallelism() }: EngineOptions): NativeEngine {
+export function openEngine({
+  library,
+  name,
+  device = "cpu",
+  threads = availableParallelism(),
+}: EngineOptions): NativeEngine {
   if (device !== "cpu") throw new Error(`The ${name} engine runs on cpu; ${device} is not built yet.`);
   const api = openApi(library);
   if (name === "training" && !api.training)
-    throw new Error(`${library} (ONNX Runtime ${api.version}) has no training API. Install one that has: diptych runtime install`);
+    throw new Error(
+      `${library} (ONNX Runtime ${api.version}) has no training API. Install one that has: diptych runtime install`,
+    );
   const settings = (o: SessionOptions = {}) => ({ ...o, threads: o.threads ?? threads });
   return {
     name,

@@ -7,7 +7,11 @@ import { sessionOptions } from "./session.js";
 import { copyOf, exchange, needed, pingPong, Readings, releasePair, StateSet, stepInputs } from "./stateful.js";
 import { ortTensor } from "./value.js";
 
-export async function openPortable(api: Api, artifacts: Artifacts, settings: SessionOptions & { threads: number }): Promise<TrainingSession> {
+export async function openPortable(
+  api: Api,
+  artifacts: Artifacts,
+  settings: SessionOptions & { threads: number },
+): Promise<TrainingSession> {
   const { manifest, stepModel, initial } = artifacts;
   if (!stepModel) throw new Error("These artifacts hold no step_model.onnx; build them for the portable engine.");
   const options = sessionOptions(api, settings);
@@ -52,7 +56,17 @@ export async function openPortable(api: Api, artifacts: Artifacts, settings: Ses
       const fetches = [...readings.values, ...state.outputs(), ...trainable.map((p) => p.next)].map((v) => v.pointer);
       busy = true;
       try {
-        await api.call(api.ort.Run, session, null, inputNames, feeds, feeds.length, outputNames, outputNames.length, fetches);
+        await api.call(
+          api.ort.Run,
+          session,
+          null,
+          inputNames,
+          feeds,
+          feeds.length,
+          outputNames,
+          outputNames.length,
+          fetches,
+        );
         const applied = readings.applied();
         if (applied) {
           trainable.forEach(exchange);
@@ -80,7 +94,10 @@ export async function openPortable(api: Api, artifacts: Artifacts, settings: Ses
         delete rest[p.name];
       }
       const unknown = Object.keys(rest);
-      if (unknown.length) throw new Error(`The step has no tensor "${unknown[0]}"${unknown.length > 1 ? ` (nor ${unknown.length - 1} others)` : ""}.`);
+      if (unknown.length)
+        throw new Error(
+          `The step has no tensor "${unknown[0]}"${unknown.length > 1 ? ` (nor ${unknown.length - 1} others)` : ""}.`,
+        );
     },
     release() {
       if (!open) return;

@@ -7,7 +7,10 @@ import { ortTensor, takeValue, type OrtTensor } from "./value.js";
 const levels = { off: 0, basic: 1, extended: 2, all: 99 } as const;
 
 /** OrtSessionOptions; the caller releases them. */
-export function sessionOptions(api: Api, { threads, spin = false, optimization = "all" }: SessionOptions & { threads: number }): Pointer {
+export function sessionOptions(
+  api: Api,
+  { threads, spin = false, optimization = "all" }: SessionOptions & { threads: number },
+): Pointer {
   const options = api.make(api.ort.CreateSessionOptions);
   api.check(api.ort.SetIntraOpNumThreads(options, threads));
   api.check(api.ort.SetInterOpNumThreads(options, 1));
@@ -19,7 +22,11 @@ export function sessionOptions(api: Api, { threads, spin = false, optimization =
 }
 
 /** A session over model bytes or a model file. */
-export async function openSession(api: Api, model: Uint8Array | string, settings: SessionOptions & { threads: number }): Promise<Session> {
+export async function openSession(
+  api: Api,
+  model: Uint8Array | string,
+  settings: SessionOptions & { threads: number },
+): Promise<Session> {
   const options = sessionOptions(api, settings);
   const out: [Pointer | null] = [null];
   try {
@@ -53,14 +60,23 @@ function plainSession(api: Api, pointer: Pointer): Session {
   async function once(feeds: Tensors, fetches: readonly string[], into: Tensors): Promise<Tensors> {
     const given = inputs.map((name) => {
       const t = feeds[name];
-      if (!t) throw new Error(`The model needs input "${name}"; it was fed ${Object.keys(feeds).join(", ") || "nothing"}.`);
+      if (!t)
+        throw new Error(`The model needs input "${name}"; it was fed ${Object.keys(feeds).join(", ") || "nothing"}.`);
       return ortTensor(api, t);
     });
     const targets: (OrtTensor | null)[] = fetches.map((name) => (into[name] ? ortTensor(api, into[name]) : null));
     const slots: (Pointer | null)[] = targets.map((t) => t?.pointer ?? null);
     try {
       await api.call(
-        api.ort.Run, pointer, null, inputs, given.map((v) => v.pointer), inputs.length, fetches, fetches.length, slots,
+        api.ort.Run,
+        pointer,
+        null,
+        inputs,
+        given.map((v) => v.pointer),
+        inputs.length,
+        fetches,
+        fetches.length,
+        slots,
       );
       return Object.fromEntries(
         fetches.map((name, i) => {

@@ -102,7 +102,9 @@ export function needed(tensors: Tensors, name: string, shape: readonly number[])
   const t = tensors[name];
   if (!t) throw new Error(`"${name}" is missing: the step needs it with shape [${shape}].`);
   if (t.shape.join() !== shape.join())
-    throw new Error(`"${name}" is [${t.shape}] in what is loaded, [${shape}] in the graph. Was it trained with other options?`);
+    throw new Error(
+      `"${name}" is [${t.shape}] in what is loaded, [${shape}] in the graph. Was it trained with other options?`,
+    );
   return t;
 }
 
@@ -110,14 +112,18 @@ export function needed(tensors: Tensors, name: string, shape: readonly number[])
 export function stepInputs(manifest: Manifest, inputs: Tensors, scalars: Record<string, number>): Tensor[] {
   const tensors = manifest.inputs.map((i) => {
     const t = inputs[i.name];
-    if (!t) throw new Error(`The step needs input "${i.name}" ${i.dtype}[${i.shape}]; it was fed ${Object.keys(inputs).join(", ") || "nothing"}.`);
+    if (!t)
+      throw new Error(
+        `The step needs input "${i.name}" ${i.dtype}[${i.shape}]; it was fed ${Object.keys(inputs).join(", ") || "nothing"}.`,
+      );
     if (t.dtype !== i.dtype || t.shape.join() !== i.shape.join())
       throw new Error(`Input "${i.name}" is ${i.dtype}[${i.shape}] in the step but ${t.dtype}[${t.shape}] was fed.`);
     return t;
   });
   const numbers = manifest.scalars.map((name) => {
     const v = scalars[name];
-    if (v === undefined) throw new Error(`The step needs scalar "${name}"; it was given ${Object.keys(scalars).join(", ") || "none"}.`);
+    if (v === undefined)
+      throw new Error(`The step needs scalar "${name}"; it was given ${Object.keys(scalars).join(", ") || "none"}.`);
     return scalar(v);
   });
   return [...tensors, ...numbers];

@@ -9,11 +9,16 @@ import { sessionOptions } from "./session.js";
 import { needed, Readings, StateSet, stepInputs } from "./stateful.js";
 import { ortTensor, takeValue } from "./value.js";
 
-export async function openTraining(api: Api, artifacts: Artifacts, settings: SessionOptions & { threads: number }): Promise<TrainingSession> {
+export async function openTraining(
+  api: Api,
+  artifacts: Artifacts,
+  settings: SessionOptions & { threads: number },
+): Promise<TrainingSession> {
   const t = api.training;
   if (!t) throw new Error(`${api.library} has no training API. Install one with: diptych runtime install`);
   const { manifest, trainingModel, evalModel, optimizerModel, initial } = artifacts;
-  if (!trainingModel || !optimizerModel) throw new Error("These artifacts hold no training_model.onnx; build them for the training engine.");
+  if (!trainingModel || !optimizerModel)
+    throw new Error("These artifacts hold no training_model.onnx; build them for the training engine.");
 
   const checkpoint = writeCheckpoint(divided(manifest, initial));
   const parameters = api.make(t.LoadCheckpointFromBuffer, checkpoint, checkpoint.byteLength);
@@ -21,8 +26,17 @@ export async function openTraining(api: Api, artifacts: Artifacts, settings: Ses
   const out: [Pointer | null] = [null];
   try {
     await api.call(
-      t.CreateTrainingSessionFromBuffer, api.env, options, parameters, trainingModel, trainingModel.byteLength,
-      evalModel ?? null, evalModel?.byteLength ?? 0, optimizerModel, optimizerModel.byteLength, out,
+      t.CreateTrainingSessionFromBuffer,
+      api.env,
+      options,
+      parameters,
+      trainingModel,
+      trainingModel.byteLength,
+      evalModel ?? null,
+      evalModel?.byteLength ?? 0,
+      optimizerModel,
+      optimizerModel.byteLength,
+      out,
     );
   } catch (error) {
     t.ReleaseCheckpointState(parameters);
@@ -84,7 +98,10 @@ export async function openTraining(api: Api, artifacts: Artifacts, settings: Ses
         delete rest[name];
       }
       const unknown = Object.keys(rest);
-      if (unknown.length) throw new Error(`The step has no tensor "${unknown[0]}"${unknown.length > 1 ? ` (nor ${unknown.length - 1} others)` : ""}.`);
+      if (unknown.length)
+        throw new Error(
+          `The step has no tensor "${unknown[0]}"${unknown.length > 1 ? ` (nor ${unknown.length - 1} others)` : ""}.`,
+        );
     },
     release() {
       if (!open) return;

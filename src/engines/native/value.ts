@@ -26,7 +26,13 @@ export function ortTensor(api: Api, given: Tensor): OrtTensor {
   t.shape.forEach((d, i) => (dims[i] = BigInt(d)));
   const type = dtypes[t.dtype].onnx;
   let pointer: Pointer | undefined = api.make(
-    api.ort.CreateTensorWithDataAsOrtValue, api.cpu, t.data, t.data.byteLength, dims, t.shape.length, type,
+    api.ort.CreateTensorWithDataAsOrtValue,
+    api.cpu,
+    t.data,
+    t.data.byteLength,
+    dims,
+    t.shape.length,
+    type,
   );
   const live = { tensor: t, pointer: pointer };
   return Object.assign(live, {
