@@ -2,7 +2,7 @@
 import type { Engine, Session } from "../engines/index.js";
 import { zeros, type Tensor, type Tensors } from "../tensor.js";
 import type { ViewSpec } from "../views.js";
-import type { Image } from "./index.js";
+import type { Image } from "./dataset.js";
 
 /** What is done to one image for one view; graphs/augment.ts provides it. */
 export interface Plan {

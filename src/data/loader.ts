@@ -1,6 +1,6 @@
 /** Batches of decoded images: a seeded order, decoding ahead of the step, broken files replaced by a rule that a resumed run repeats. */
 import { random } from "../random.js";
-import type { Dataset, Image } from "./index.js";
+import type { Dataset, Image } from "./dataset.js";
 
 /** The order of an epoch: a pure function of (seed, epoch). */
 export const epochOrder = (seed: number, epoch: number, n: number): Int32Array =>
