@@ -4,17 +4,15 @@ import { join } from "node:path";
 import sharp from "sharp";
 import { random } from "../src/random.js";
 
-const classes = ["dress", "hat", "longsleeve", "outwear", "pants", "shirt", "shoes", "shorts", "skirt", "t-shirt"];
-const perClass = 100;
+const classes = ["hat", "outwear", "shirt", "shoes", "skirt"];
+const perClass = 290;
 const shortSide = 72;
 
 const [source, target] = process.argv.slice(2) as [string, string];
-const names = process.argv[4]?.split(",") ?? classes;
-const count = Number(process.argv[5] ?? perClass);
 let bytes = 0;
-for (const name of names) {
+for (const name of classes) {
   const files = (await readdir(join(source, name))).sort();
-  const chosen = [...random(0, "sample", name).permutation(files.length)].slice(0, count).sort((a, b) => a - b);
+  const chosen = [...random(0, "sample", name).permutation(files.length)].slice(0, perClass).sort((a, b) => a - b);
   await mkdir(join(target, name), { recursive: true });
   for (const [i, at] of chosen.entries()) {
     const jpeg = await sharp(join(source, name, files[at]!))
@@ -25,4 +23,4 @@ for (const name of names) {
     await writeFile(join(target, name, `${String(i).padStart(3, "0")}.jpg`), jpeg);
   }
 }
-process.stdout.write(`${names.length} classes, ${(bytes / 1e6).toFixed(2)} MB\n`);
+process.stdout.write(`${classes.length} classes, ${(bytes / 1e6).toFixed(2)} MB\n`);

@@ -28,17 +28,17 @@ const anchor = (method: RecipeInput["method"]): RecipeInput => ({
 const anchorView = { blur: null, normalize: { mean: [...cifarStatistics.mean], std: [...cifarStatistics.std] } };
 
 export const recipes = {
-  /** The main job: about a thousand small photographs of clothes that come with the package. */
+  /** The main job: about nine hundred small photographs of clothes that come with the package. */
   sample: {
     paper: "Chen et al., ICML 2020, arXiv 2002.05709",
     recipe: {
-      summary: "SimCLR, ResNet-18 of width 16, 48 px, the photographs in samples/",
-      data: { name: "imageFolder", root: "samples", size: 48, shortSide: 80 },
-      backbone: { name: "resnet18", stem: "cifar", width: 16 } as never,
-      method: { name: "simclr", temperature: 0.2, hiddenDim: 128, outDim: 128 } as never,
-      optimizer: { name: "sgd", lr: { schedule: "cosine", peak: 0.06, warmupEpochs: 2 } } as never,
-      batchSize: 128,
-      epochs: 40,
+      summary: "SimCLR, ResNet-18 of width 16, 64 px, the photographs in samples/",
+      data: { name: "imageFolder", root: "samples", size: 64, shortSide: 72 },
+      backbone: { name: "resnet18", width: 16 } as never,
+      method: { name: "simclr", temperature: 0.2, hiddenDim: 128, outDim: 128, view: { blur: null } } as never,
+      optimizer: { name: "sgd", lr: { schedule: "cosine", peak: 0.12, warmupEpochs: 2 } } as never,
+      batchSize: 64,
+      epochs: 60,
       evaluate: { everyEpochs: 10 },
     },
   },
