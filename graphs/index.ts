@@ -1,0 +1,10 @@
+/** What is learned: networks, methods and optimizers as pure functions from graph to graph. */
+export * from "./augment.js";
+export * from "./backbones/index.js";
+export * from "./encoder.js";
+export * from "./knn.js";
+export * from "./layers.js";
+export * from "./methods/index.js";
+export * from "./optimizers.js";
+export { rootScope, statesOf, type Collected, type Mode, type Scope } from "./scope.js";
+export { trainingStep, type StepOptions } from "./step.js";

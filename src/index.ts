@@ -1,0 +1,30 @@
+/** diptych: ONNX graphs with reverse-mode autodiff, training artifacts, and engines that run them. */
+export {
+  constant,
+  constantOf,
+  dims,
+  input,
+  int64s,
+  type Attributes,
+  type Dialect,
+  type Dim,
+  type Node,
+  type Operand,
+  type Type,
+  type Value,
+} from "./onnx/graph.js";
+export { readInitializers, readModel, toModel, type GraphModel, type ModelInfo } from "./onnx/model.js";
+export * from "./ops/index.js";
+export { gradients } from "./autodiff.js";
+export { random, type Random } from "./random.js";
+export { initialTensors, type Init, type Parameter, type State, type TrainingStep } from "./step.js";
+export { scheduled, type Horizon, type Schedule } from "./schedules.js";
+export { scalar, tensor, zeros, type DType, type Tensor, type Tensors } from "./tensor.js";
+export { packageStep, readArtifacts, writeArtifacts, type Artifacts, type Manifest } from "./artifacts/index.js";
+export { readCheckpoint, writeCheckpoint } from "./artifacts/odtc.js";
+export { readSafetensors, writeSafetensors } from "./artifacts/safetensors.js";
+export { openEngine, type EngineOptions, type NativeEngine } from "./engines/native/index.js";
+export type { Engine, Session, SessionOptions, TrainingSession } from "./engines/index.js";
+export { install, installedRuntimes, portableLibrary, trainingLibrary, type RuntimeOptions } from "./runtimes.js";
+export { train, type Prepared, type StepReport, type TrainOptions } from "./train.js";
+export { imagenetStatistics, type ViewSpec } from "./views.js";
