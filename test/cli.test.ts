@@ -180,7 +180,10 @@ describe("diptych pretrain", function () {
   it("stops cleanly at Ctrl-C, with a checkpoint", async () => {
     const out = join(dir, "stopped");
     const child = spawn(process.execPath, [bin, ...small(out)], { cwd: root, stdio: "ignore" });
-    const watch = setInterval(() => !child.killed && existsSync(join(out, "checkpoints", "step-3")) && child.kill("SIGINT"), 5);
+    const watch = setInterval(
+      () => !child.killed && existsSync(join(out, "checkpoints", "step-3")) && child.kill("SIGINT"),
+      5,
+    );
     const code = await new Promise((done) => child.on("exit", done));
     clearInterval(watch);
     assert.equal(code, 0);

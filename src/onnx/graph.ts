@@ -62,7 +62,14 @@ export function constant(
 }
 
 /** An int64 vector, as axes, shapes and indices are given. */
-export const int64s = (values: readonly number[]): Value => constant([values.length], values, "int64");
+export function int64s(values: readonly number[]): Value {
+  const symbol = values.find((v) => typeof v !== "number");
+  if (symbol !== undefined)
+    throw new Error(
+      `Expected whole numbers but received [${values.join(",")}]: a graph that is differentiated has no symbolic dims.`,
+    );
+  return constant([values.length], values, "int64");
+}
 
 /** The dims of a value whose shape must be all numbers. */
 export function dims(x: Type): number[] {
