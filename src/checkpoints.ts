@@ -65,12 +65,17 @@ export async function saveCheckpoint(
       cause: error,
     });
   }
+  await Promise.all((await abandoned(folder)).map((f) => rm(f, { recursive: true, force: true })));
   const steps = await checkpointSteps(folder);
   await Promise.all(
     steps.slice(0, -keep).map((s) => rm(join(folder, stepFolder(s)), { recursive: true, force: true })),
   );
   return target;
 }
+
+/** What a killed process was writing. */
+const abandoned = async (folder: string): Promise<string[]> =>
+  (await readdir(folder)).filter((f) => f.startsWith(".writing-")).map((f) => join(folder, f));
 
 /** Reads a checkpoint; a truncated file is an error that names it. */
 export async function loadCheckpoint(folder: string, step: number): Promise<{ tensors: Tensors; progress: Progress }> {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -128,6 +128,11 @@ describe("checkpoints of a run", () => {
     assert.deepEqual(await checkpointSteps(dir), [20, 30]);
     const newest = await newestCheckpoint(dir, assert.fail);
     assert.deepEqual(newest, { tensors, progress: progress(30) });
+  });
+  it("clear away what a killed process left half-written", async () => {
+    await mkdir(join(dir, ".writing-7-1"));
+    await saveCheckpoint(dir, manifest, tensors, progress(10), 2);
+    assert.deepEqual(await readdir(dir), ["step-10"]);
   });
   it("fall back to an older one where the newest is cut short, and name the file", async () => {
     await saveCheckpoint(dir, manifest, tensors, progress(10), 2);
