@@ -152,6 +152,27 @@ describe("a training session", () => {
   });
 });
 
+describe("released sessions", () => {
+  it("give their memory back", async () => {
+    const engine = await trainingEngine();
+    const step = tinyStep("mocov2", "training");
+    const artifacts = packageStep(step, initialTensors(step, 0), ["training"]);
+    const cycle = async (n: number): Promise<number> => {
+      for (let i = 0; i < n; i++) {
+        const session = await engine.trainingSession(artifacts);
+        await session.step(tinyInputs("mocov2", i), tinyScalars);
+        session.release();
+        session.release(); // twice is once
+      }
+      global.gc?.();
+      return process.memoryUsage().rss;
+    };
+    const before = await cycle(3);
+    const after = await cycle(10);
+    assert.ok(after - before < 80e6, `resident memory grew by ${((after - before) / 1e6).toFixed(1)} MB over 10 sessions`);
+  });
+});
+
 describe("a plain session", () => {
   it("leaves the event loop free", async () => {
     const n = 700;
