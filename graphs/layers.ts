@@ -14,11 +14,13 @@ import {
   LayerNormalization,
   MatMul,
   Mul,
+  Pad,
   perChannel,
   ReduceMean,
   ReduceSumSquare,
   Relu,
   Reshape,
+  Slice,
   Split,
   Sqrt,
   Sub,
@@ -82,7 +84,51 @@ export function conv(
   const w = s.parameter("weight", [channels, inner, kernel, kernel], init ?? torchDefault(fan));
   const b = bias ? s.parameter("bias", [channels], torchDefault(fan)) : null;
   const p = Math.floor(kernel / 2);
-  return Conv(x, w, b, { pads: [p, p, p, p], ...window });
+  const full = { pads: [p, p, p, p] as const, ...window };
+  return suitsProduct(s, x, w, full) ? convAsProduct(x, w, b, full) : Conv(x, w, b, full);
+}
+
+/** Largest output map (cells) that convAsProduct is used for. */
+const smallMap = 4;
+
+/** The runtime convolves image by image: on small maps that reads all weights again for a few cells. */
+function suitsProduct(
+  s: Scope,
+  x: Value,
+  w: Value,
+  { strides = [1, 1], pads = [0, 0, 0, 0], group = 1, dilations = [1, 1] }: Window,
+): boolean {
+  const [n, , h, width] = x.shape;
+  if (s.mode === "eval" || typeof n !== "number" || typeof h !== "number" || typeof width !== "number") return false;
+  const [kh, kw] = w.shape.slice(2) as [number, number];
+  const cells =
+    (Math.floor((h + pads[0] + pads[2] - kh) / strides[0]) + 1) *
+    (Math.floor((width + pads[1] + pads[3] - kw) / strides[1]) + 1);
+  return cells <= smallMap && group === 1 && dilations.every((d) => d === 1);
+}
+
+/** The convolution of the whole batch as one product: patches [N·L, C·kh·kw] × wᵀ. Its gradients are products too. */
+export function convAsProduct(
+  x: Value,
+  w: Value,
+  b: Value | null,
+  { strides = [1, 1], pads = [0, 0, 0, 0] }: Window,
+): Value {
+  const [n, c, h, width] = dims(x) as [number, number, number, number];
+  const [o, , kh, kw] = dims(w) as [number, number, number, number];
+  const [top, left, bottom, right] = pads;
+  const ho = Math.floor((h + top + bottom - kh) / strides[0]) + 1;
+  const wo = Math.floor((width + left + right - kw) / strides[1]) + 1;
+  const nhwc = Pad(Transpose(x, { perm: [0, 2, 3, 1] }), [0, top, left, 0, 0, bottom, right, 0]);
+  const taps = Array.from({ length: kh * kw }, (_, t) => {
+    const starts = [Math.floor(t / kw), t % kw];
+    const ends = [starts[0]! + (ho - 1) * strides[0] + 1, starts[1]! + (wo - 1) * strides[1] + 1];
+    return Slice(nhwc, { starts, ends, axes: [1, 2], steps: [...strides] }); // [N,ho,wo,C]
+  });
+  const columns = Reshape(Concat(taps, { axis: 3 }), [n * ho * wo, kh * kw, c]);
+  const patches = Reshape(Transpose(columns, { perm: [0, 2, 1] }), [n * ho * wo, c * kh * kw]); // the weights' own order
+  const y = Gemm(patches, Reshape(w, [o, c * kh * kw]), b, { transB: 1 });
+  return Transpose(Reshape(y, [n, ho, wo, o]), { perm: [0, 3, 1, 2] });
 }
 
 export interface BatchNormOptions {
