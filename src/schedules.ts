@@ -14,8 +14,12 @@ export type Schedule =
       warmupStart?: number;
       /** step (default): changes at each step; epoch: once an epoch, as mmcv's by_epoch. */
       per?: "step" | "epoch";
-      /** The first warm-up step gives peak/W (plusOne, default) or 0. */
-      warmup?: "plusOne" | "fromZero";
+      /** How far the t-th of W warm-up steps is to the peak: (t+1)/W (plusOne, default), t/W (fromZero) or t/(W−1) (toPeak, solo-learn). */
+      warmup?: "plusOne" | "fromZero" | "toPeak";
+      /** The cosine is counted from the end of the warm-up (warmup, default), or from step 0, which warm-up only hides (start, timm). */
+      from?: "warmup" | "start";
+      /** The end is reached by the step after the last (after, default: torch, MoCo) or by the last itself (last, lightly). */
+      reached?: "after" | "last";
     }
   | {
       schedule: "step";
@@ -35,6 +39,13 @@ export interface Horizon {
 export const cosine = (start: number, end: number, t: number): number =>
   end + (start - end) * 0.5 * (1 + Math.cos(Math.PI * t));
 
+/** Share of the way to the peak at step t of W. */
+const warmedUp = {
+  plusOne: (t: number, w: number) => (t + 1) / w,
+  fromZero: (t: number, w: number) => t / w,
+  toPeak: (t: number, w: number) => t / Math.max(1, w - 1),
+};
+
 /** The value at a step. */
 export function scheduled(schedule: Schedule, step: number, { stepsPerEpoch, epochs }: Horizon): number {
   if (typeof schedule === "number") return schedule;
@@ -44,8 +55,10 @@ export function scheduled(schedule: Schedule, step: number, { stepsPerEpoch, epo
     case "cosine": {
       const { peak, end = 0, warmupStart = 0, per = "step", warmup = "plusOne" } = schedule;
       const at = per === "epoch" ? Math.floor(step / stepsPerEpoch) * stepsPerEpoch : step;
-      if (at < warm) return warmupStart + ((peak - warmupStart) * (at + (warmup === "plusOne" ? 1 : 0))) / warm;
-      return cosine(peak, end, Math.min(1, (at - warm) / Math.max(1, total - warm)));
+      if (at < warm) return warmupStart + (peak - warmupStart) * warmedUp[warmup](at, warm);
+      const first = schedule.from === "start" ? 0 : warm;
+      const last = schedule.reached === "last" ? total - 1 : total;
+      return cosine(peak, end, Math.min(1, (at - first) / Math.max(1, last - first)));
     }
     case "step": {
       const { peak, milestones, gamma = 0.1 } = schedule;

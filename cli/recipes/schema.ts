@@ -19,7 +19,9 @@ const schedule = z.union([
     warmupEpochs: number.nonnegative().optional(),
     warmupStart: number.optional(),
     per: z.enum(["step", "epoch"]).optional(),
-    warmup: z.enum(["plusOne", "fromZero"]).optional(),
+    warmup: z.enum(["plusOne", "fromZero", "toPeak"]).optional(),
+    from: z.enum(["warmup", "start"]).optional(),
+    reached: z.enum(["after", "last"]).optional(),
   }),
   z.strictObject({
     schedule: z.literal("step"),

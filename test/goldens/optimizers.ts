@@ -101,34 +101,52 @@ export const clip: Kind = async (engine, c) => {
   };
 };
 
-export const schedule: Kind = (_engine, c) => {
+const cosine = (peak: number, end: number, more: object = {}): Schedule => ({ schedule: "cosine", peak, end, ...more });
+
+/** What golden's variants are called here: each quantity's schedule, and the epochs of one step each. */
+function schedulesOf(c: GoldenCase): { total: number; of: Record<string, Schedule> } | undefined {
   const o = c.options as Record<string, number>;
-  const at = (s: Schedule, total: number, steps: number[]): number[] =>
-    steps.map((t) => scheduled(s, t, { stepsPerEpoch: 1, epochs: total }));
-  const cosine = (peak: number, end: number, more: object = {}): Schedule => ({
-    schedule: "cosine",
-    peak,
-    end,
-    ...more,
-  });
   switch (c.variant) {
     case "torch-cosine":
-      return Promise.resolve({
-        steps: c.expect.steps as number[],
-        lr: at(cosine(o.lr!, o.eta_min!), o.T_max!, c.expect.steps as number[]),
-      });
+      return { total: o.T_max!, of: { lr: cosine(o.lr!, o.eta_min!) } };
+    case "torch-linear-then-cosine": {
+      const warm = { warmupEpochs: o.warmup, warmupStart: o.start_factor! * o.lr!, warmup: "fromZero" };
+      return { total: o.total!, of: { lr: cosine(o.lr!, 0, warm) } };
+    }
     case "moco-v3": {
-      // fractional epochs: a thousand steps each stand for them
-      const per = 1000;
-      const horizon = { stepsPerEpoch: per, epochs: o.epochs! };
-      const steps = (c.expect.epochs as number[]).map((e) => Math.round(e * per));
-      const lr = steps.map((t) =>
-        scheduled(cosine(o.lr!, 0, { warmupEpochs: o.warmup_epochs, warmup: "fromZero" }), t, horizon),
-      );
-      const momentum = steps.map((t) => scheduled(cosine(o.moco_m!, 1), t, horizon));
-      return Promise.resolve({ epochs: c.expect.epochs as number[], lr, momentum });
+      const lr = cosine(o.lr!, 0, { warmupEpochs: o.warmup_epochs, warmup: "fromZero" });
+      return { total: o.epochs!, of: { lr, momentum: cosine(o.moco_m!, 1) } };
+    }
+    case "lightly-cosine-warmup-schedule": {
+      const warm = { warmupEpochs: o.warmup_steps, warmupStart: o.warmup_start_value };
+      return { total: o.max_steps!, of: { value: cosine(o.start_value!, o.end_value!, { ...warm, reached: "last" }) } };
+    }
+    case "lightly-cosine-schedule-momentum":
+      return { total: o.max_steps!, of: { value: cosine(o.start_value!, o.end_value!, { reached: "last" }) } };
+    case "solo-learn-linear-warmup-cosine": {
+      const warm = { warmupEpochs: o.warmup_epochs, warmupStart: o.warmup_start_lr, warmup: "toPeak" };
+      return { total: o.max_epochs!, of: { lr: cosine(o.base_lr!, o.eta_min!, warm) } };
+    }
+    case "timm-cosine-step-index": {
+      const warm = { warmupEpochs: o.warmup_t, warmupStart: o.warmup_lr_init, warmup: "fromZero", from: "start" };
+      return { total: o.t_initial!, of: { lr: cosine(o.base_lr!, o.lr_min!, warm) } };
     }
     default:
-      return Promise.resolve(undefined);
+      return undefined;
   }
+}
+
+export const schedule: Kind = (_engine, c) => {
+  const schedules = schedulesOf(c);
+  if (!schedules) return Promise.resolve(undefined);
+  const places = ["steps", "t", "epochs"].find((k) => k in c.expect)!;
+  const at = c.expect[places] as number[];
+  // fractional epochs: a thousand steps each stand for them
+  const stepsPerEpoch = at.every(Number.isInteger) ? 1 : 1000;
+  const values = (s: Schedule) =>
+    at.map((t) => scheduled(s, Math.round(t * stepsPerEpoch), { stepsPerEpoch, epochs: schedules.total }));
+  return Promise.resolve({
+    [places]: at,
+    ...Object.fromEntries(Object.entries(schedules.of).map(([quantity, s]) => [quantity, values(s)])),
+  });
 };
