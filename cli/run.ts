@@ -76,7 +76,7 @@ export function viewsOf(recipe: Recipe): ViewSpec[] {
 /** The training step that a recipe describes. */
 export function stepOf(recipe: Recipe, dialect: "portable" | "training"): TrainingStep {
   const { name: methodName, ...methodOptions } = recipe.method;
-  const { name: optimizerName, clipNorm, ...optimizerOptions } = recipe.optimizer;
+  const { name: optimizerName, clipNorm, clipInfinityNorm, clipValue, ...optimizerOptions } = recipe.optimizer;
   const { backbone, options } = network(recipe.backbone.name, recipe.backbone);
   return trainingStep({
     dialect,
@@ -88,6 +88,8 @@ export function stepOf(recipe: Recipe, dialect: "portable" | "training"): Traini
     batchSize: recipe.batchSize,
     size: recipe.data.size,
     clipNorm,
+    clipInfinityNorm,
+    clipValue,
   });
 }
 

@@ -1,13 +1,14 @@
 /** A training step: forward, loss and backward (`gradients`), then the optimizer's arithmetic (`update`), composed for one device. */
 import { gradients as differentiate } from "../src/autodiff.js";
 import { constant, input, type Dialect, type Value } from "../src/onnx/graph.js";
-import { Add, And, Less, Min, Mul, Div, ReduceSumSquare, Sqrt, Abs } from "../src/ops/index.js";
+import { Abs, And, Less } from "../src/ops/index.js";
 import type { Parameter, TrainingStep } from "../src/step.js";
+import { clipped, globalNorm, type Clipping } from "./clipping.js";
 import type { DrawSpec, Method, Network } from "./methods/index.js";
 import type { Optimizer } from "./optimizers.js";
 import { rootScope, statesOf } from "./scope.js";
 
-export interface StepOptions {
+export interface StepOptions extends Clipping {
   dialect: Dialect;
   method: Method<never>;
   methodOptions: object;
@@ -18,8 +19,6 @@ export interface StepOptions {
   /** Pixels a side of the views. */
   size: number;
   channels?: number;
-  /** Largest global L2 norm of the gradient; longer ones are scaled down to it. */
-  clipNorm?: number;
 }
 
 /** The whole step as values of one graph. */
@@ -47,7 +46,7 @@ export function trainingStep(o: StepOptions): TrainingStep {
     trainable.map((p) => p.value),
   );
   const { norm, applied } = measured(loss, raw);
-  const clipped = o.clipNorm === undefined ? raw : raw.map((g) => Mul(g, clipFactor(norm, o.clipNorm!)));
+  const bounded = clipped(raw, norm, o);
 
   // update
   const lr = scope.scalar("lr");
@@ -55,7 +54,7 @@ export function trainingStep(o: StepOptions): TrainingStep {
   optimizer.begin?.(shared, o.optimizerOptions);
   const updates = new Map<Parameter, Value>();
   trainable.forEach((p, i) =>
-    updates.set(p, optimizer.update(shared.child(p.name), p.value, clipped[i]!, lr, o.optimizerOptions, shared)),
+    updates.set(p, optimizer.update(shared.child(p.name), p.value, bounded[i]!, lr, o.optimizerOptions, shared)),
   );
   return {
     dialect: o.dialect,
@@ -85,11 +84,7 @@ function evaluation(o: StepOptions, { encoder }: Method<object>): TrainingStep["
 
 /** ‖g‖ over all parameters, and whether it and the loss are finite. */
 function measured(loss: Value, gradients: readonly Value[]): { norm: Value; applied: Value } {
-  const squares = gradients.map((g) => ReduceSumSquare(g, { keepdims: 0 }));
-  const square = squares.reduce((a, b) => Add(a, b));
+  const { norm, square } = globalNorm(gradients);
   const finite = (v: Value) => Less(Abs(v), constant([], Infinity));
-  return { norm: Sqrt(square), applied: And(finite(square), finite(loss)) };
+  return { norm, applied: And(finite(square), finite(loss)) };
 }
-
-/** min(1, max/(‖g‖ + 1e-6)): torch.nn.utils.clip_grad_norm_ */
-export const clipFactor = (norm: Value, max: number): Value => Min(Div(constant([], max), Add(norm, 1e-6)), 1);

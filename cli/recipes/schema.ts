@@ -1,6 +1,7 @@
 /** What a recipe may say: one zod schema, its parts derived from the registries and their defaults. */
 import { z } from "zod";
 import { backbones } from "../../graphs/backbones/index.js";
+import type { Clipping } from "../../graphs/clipping.js";
 import { methods } from "../../graphs/methods/index.js";
 import { optimizers } from "../../graphs/optimizers.js";
 import { datasets } from "../../src/data/index.js";
@@ -80,6 +81,13 @@ const methodChoices = Object.entries(methods).map(([name, m]) =>
   }),
 );
 
+/** Bounds on the gradients (graphs/clipping.ts). */
+const clipping = {
+  clipNorm: number.positive().optional(),
+  clipInfinityNorm: number.positive().optional(),
+  clipValue: number.positive().optional(),
+};
+
 export const recipeSchema = z.strictObject({
   summary: z.string().default(""),
   data: z.strictObject({
@@ -101,9 +109,7 @@ export const recipeSchema = z.strictObject({
   optimizer: named(
     "optimizer",
     optimizers,
-    Object.entries(optimizers).map(([name, o]) =>
-      choice(name, o.defaults, [], { lr: schedule, clipNorm: number.positive().optional() }),
-    ),
+    Object.entries(optimizers).map(([name, o]) => choice(name, o.defaults, [], { lr: schedule, ...clipping })),
   ),
   batchSize: positive,
   epochs: positive,
@@ -127,7 +133,7 @@ export interface Recipe {
   data: { name: string; root: string; size: number; shortSide: number; limit?: number };
   backbone: { name: keyof typeof backbones } & Record<string, unknown>;
   method: { name: keyof typeof methods } & Record<string, unknown>;
-  optimizer: { name: keyof typeof optimizers; lr: never; clipNorm?: number } & Record<string, unknown>;
+  optimizer: { name: keyof typeof optimizers; lr: never } & Clipping & Record<string, unknown>;
   batchSize: number;
   epochs: number;
   seed: number;
@@ -185,7 +191,7 @@ function knownKeys(path: readonly PropertyKey[], input: unknown): string[] {
   if (registry?.[name])
     return [
       ...Object.keys(registry[name].defaults),
-      ...(head === "optimizer" ? ["lr", "clipNorm"] : head === "method" ? ["view"] : []),
+      ...(head === "optimizer" ? ["lr", ...Object.keys(clipping)] : head === "method" ? ["view"] : []),
     ];
   const part = (recipeSchema.shape as Record<string, unknown>)[head as string] as { shape?: object } | undefined;
   return Object.keys(part?.shape ?? { everyEpochs: 0, k: 0, temperature: 0, everySteps: 0, keep: 0 });
