@@ -1,4 +1,4 @@
-/** A training step: forward, loss and backward (`gradients`), then the optimizer's arithmetic (`update`), composed for one device. */
+/** A training step: forward, loss and backward (`lossGradients`), then the optimizer's arithmetic (`updatesOf`), composed for one device. */
 import { gradients as differentiate } from "../src/autodiff.js";
 import { constant, input, type Dialect, type Value } from "../src/onnx/graph.js";
 import { Abs, And, Less } from "../src/ops/index.js";
@@ -6,7 +6,7 @@ import type { Parameter, TrainingStep } from "../src/step.js";
 import { clipped, globalNorm, type Clipping } from "./clipping.js";
 import type { DrawSpec, Method, Network } from "./methods/index.js";
 import type { Optimizer } from "./optimizers.js";
-import { rootScope, statesOf } from "./scope.js";
+import { rootScope, statesOf, type Collected, type Scope } from "./scope.js";
 
 export interface StepOptions extends Clipping {
   dialect: Dialect;
@@ -21,14 +21,33 @@ export interface StepOptions extends Clipping {
   channels?: number;
 }
 
-/** The whole step as values of one graph. */
+/** The whole step as values of one graph: `lossGradients` and `updatesOf`, which meet at the gradient. */
 export function trainingStep(o: StepOptions): TrainingStep {
   const { scope, collected } = rootScope(o.dialect);
-  const origin = { path: "", dialect: o.dialect };
-  const method = o.method as unknown as Method<object>;
-  const optimizer = o.optimizer as unknown as Optimizer<object>;
+  const { inputs, loss, metrics, gradients } = lossGradients(scope, collected, o);
+  const { norm, applied } = measured(loss, [...gradients.values()]);
+  const updates = updatesOf(scope, gradients, norm, o);
+  return {
+    dialect: o.dialect,
+    inputs,
+    scalars: [...collected.scalars.values()],
+    parameters: [...collected.parameters.values()],
+    state: statesOf(collected),
+    loss,
+    metrics: { ...metrics, gradNorm: norm },
+    applied,
+    gradients,
+    updates,
+    evaluation: evaluation(o),
+  };
+}
 
-  // forward and loss
+type Gradients = ReadonlyMap<Parameter, Value>;
+
+/** Forward, loss, backward: views and draws → the loss, its metrics, and the gradient of each trainable parameter. */
+function lossGradients(scope: Scope, collected: Collected, o: StepOptions) {
+  const method = o.method as unknown as Method<object>;
+  const origin = { path: "", dialect: o.dialect };
   const views: DrawSpec[] = method
     .views(o.methodOptions, o.size)
     .map((v) => ({ name: v.name, dtype: "float32", shape: [v.count, o.batchSize, o.channels ?? 3, v.size, v.size] }));
@@ -37,46 +56,35 @@ export function trainingStep(o: StepOptions): TrainingStep {
   const byName = Object.fromEntries(inputs.map((v) => [v.name!, v]));
   const own = method.embed(scope, o.network, byName, o.methodOptions);
   const { loss, metrics } = method.loss(scope, own, own, o.methodOptions);
-
-  // backward
-  const parameters = [...collected.parameters.values()];
-  const trainable = parameters.filter((p) => p.trainable);
+  const trainable = [...collected.parameters.values()].filter((p) => p.trainable);
   const raw = differentiate(
     loss,
     trainable.map((p) => p.value),
   );
-  const { norm, applied } = measured(loss, raw);
-  const bounded = clipped(raw, norm, o);
+  return { inputs, loss, metrics, gradients: new Map(trainable.map((p, i) => [p, raw[i]!])) };
+}
 
-  // update
+/** The optimizer's arithmetic: gradients of the given norm → the update of each parameter, clipping and rate applied. */
+function updatesOf(scope: Scope, gradients: Gradients, norm: Value, o: StepOptions): Map<Parameter, Value> {
+  const optimizer = o.optimizer as unknown as Optimizer<object>;
   const lr = scope.scalar("lr");
   const shared = scope.child("optimizer");
   optimizer.begin?.(shared, o.optimizerOptions);
-  const updates = new Map<Parameter, Value>();
-  trainable.forEach((p, i) =>
-    updates.set(p, optimizer.update(shared.child(p.name), p.value, bounded[i]!, lr, o.optimizerOptions, shared)),
+  const bounded = clipped([...gradients.values()], norm, o);
+  return new Map(
+    [...gradients.keys()].map((p, i) => [
+      p,
+      optimizer.update(shared.child(p.name), p.value, bounded[i]!, lr, o.optimizerOptions, shared),
+    ]),
   );
-  return {
-    dialect: o.dialect,
-    inputs,
-    scalars: [...collected.scalars.values()],
-    parameters,
-    state: statesOf(collected),
-    loss,
-    metrics: { ...metrics, gradNorm: norm },
-    applied,
-    gradients: new Map(trainable.map((p, i) => [p, raw[i]!])),
-    updates,
-    evaluation: evaluation(o, method),
-  };
 }
 
 /** The exported branch in evaluation mode, on one batch of normalised images. */
-function evaluation(o: StepOptions, { encoder }: Method<object>): TrainingStep["evaluation"] {
+function evaluation(o: StepOptions): TrainingStep["evaluation"] {
   const { scope, collected } = rootScope(o.dialect, "eval");
   const image = input("image", "float32", [o.batchSize, o.channels ?? 3, o.size, o.size]);
   const { features, map } = o.network(
-    encoder.split(".").reduce((s, name) => s.child(name), scope),
+    o.method.encoder.split(".").reduce((s, name) => s.child(name), scope),
     image,
   );
   return { inputs: [image, ...[...collected.states.values()].map((e) => e.input)], outputs: { features, map } };
