@@ -86,6 +86,7 @@ export function stepOf(recipe: Recipe, dialect: "portable" | "training"): Traini
     optimizer: optimizers[optimizerName] as never,
     optimizerOptions,
     batchSize: recipe.batchSize,
+    accumulate: recipe.accumulate,
     size: recipe.data.size,
     clipNorm,
     clipInfinityNorm,
@@ -99,6 +100,14 @@ export function schedulesOf(recipe: Recipe): Record<string, Schedule> {
   const method = methods[name] as unknown as Method<object>;
   return { lr: recipe.optimizer.lr as Schedule, ...method.scalars?.(options) };
 }
+
+/** Images that make one update. */
+export const imagesPerStep = (recipe: Recipe): number => recipe.accumulate * recipe.batchSize;
+
+const tooLarge = ({ accumulate, batchSize }: Recipe, images: number): string =>
+  accumulate === 1
+    ? `A batch of ${batchSize} is larger than the data: ${images} images. Lower it with --batch-size.`
+    : `${accumulate} batches of ${batchSize} are more than the data: ${images} images. Lower accumulate, or --batch-size.`;
 
 const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -248,10 +257,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const val = await openData(recipe, "val");
   const info = encoderInfo(recipe, o.recipeName);
   const views = viewsOf(recipe);
-  if (Math.floor(data.length / recipe.batchSize) === 0)
-    throw new Error(
-      `A batch of ${recipe.batchSize} is larger than the data: ${data.length} images. Lower it with --batch-size.`,
-    );
+  if (data.length < imagesPerStep(recipe)) throw new Error(tooLarge(recipe, data.length));
 
   // step
   const step = stepOf(recipe, engine.name);
@@ -282,7 +288,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
     tell,
   );
   const feed = loader(data, {
-    batchSize: recipe.batchSize,
+    batchSize: imagesPerStep(recipe),
     seed: recipe.seed,
     broken,
     cacheBytes: 0,
@@ -336,6 +342,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const done = await train({
     session,
     batches,
+    accumulate: recipe.accumulate,
     scalars: schedulesOf(recipe),
     startStep,
     stepsPerEpoch,
@@ -361,7 +368,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
       listener.step?.({
         ...r,
         total,
-        imagesPerSecond: ((r.step - startStep) * recipe.batchSize * 1000) / elapsed,
+        imagesPerSecond: ((r.step - startStep) * imagesPerStep(recipe) * 1000) / elapsed,
         waitShare: waited / elapsed,
       });
       if (r.step % recipe.checkpoint.everySteps === 0) await save(r.step);
@@ -407,7 +414,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
 const encoderTensors = (recipe: Recipe, tensors: Tensors): Tensors =>
   below(methods[recipe.method.name].encoder, tensors);
 
-/** Decoded batches → views and draws, all a function of (seed, step). */
+/** The images of an update → views and draws of each of its batches, all a function of (seed, step). */
 async function* prepared(
   recipe: Recipe,
   views: readonly ViewSpec[],
@@ -417,22 +424,21 @@ async function* prepared(
   const { name, ...options } = recipe.method;
   const method = methods[name] as unknown as Method<object>;
   const { seed, pixels, batchSize } = recipe;
-  for await (const { epoch, batch, images } of batches) {
-    const inputs = await aug.batch(images as never, views, (view, copy, i) => {
-      const d = draw(random(seed, "augment", epoch, batch, i, view.name, copy), images[i]!, view);
-      return {
-        key: keyOf(d, view, pixels),
-        model: () => augmentModel(d, view, pixels),
-        crop: d.crop,
-        feeds: () => feedsOf(d, view, pixels),
-      };
-    });
-    yield {
-      epoch,
-      batch,
-      inputs: { ...inputs, ...method.draw?.(random(seed, "draw", epoch, batch), options, batchSize) },
-    };
-  }
+  for await (const { epoch, batch, images } of batches)
+    for (let first = 0; first < images.length; first += batchSize) {
+      const inputs = await aug.batch(images.slice(first, first + batchSize) as never, views, (view, copy, k) => {
+        const i = first + k;
+        const d = draw(random(seed, "augment", epoch, batch, i, view.name, copy), images[i]!, view);
+        return {
+          key: keyOf(d, view, pixels),
+          model: () => augmentModel(d, view, pixels),
+          crop: d.crop,
+          feeds: () => feedsOf(d, view, pixels),
+        };
+      });
+      const drawn = method.draw?.(random(seed, "draw", epoch, batch, first), options, batchSize);
+      yield { epoch, batch, inputs: { ...inputs, ...drawn } };
+    }
   throw new Error("The batches ended.");
 }
 

@@ -1,8 +1,8 @@
 /** A training step: forward, loss and backward (`lossGradients`), then the optimizer's arithmetic (`updatesOf`), composed for one device. */
 import { gradients as differentiate } from "../src/autodiff.js";
 import { constant, input, type Dialect, type Value } from "../src/onnx/graph.js";
-import { Abs, And, Less } from "../src/ops/index.js";
-import type { Parameter, TrainingStep } from "../src/step.js";
+import { Abs, Add, And, Less, Mul } from "../src/ops/index.js";
+import type { Accumulation, Parameter, TrainingStep } from "../src/step.js";
 import { clipped, globalNorm, type Clipping } from "./clipping.js";
 import type { DrawSpec, Method, Network } from "./methods/index.js";
 import type { Optimizer } from "./optimizers.js";
@@ -19,17 +19,23 @@ export interface StepOptions extends Clipping {
   /** Pixels a side of the views. */
   size: number;
   channels?: number;
+  /**
+   * Batches that make one update, default 1: the update is that of their mean gradient, of one batch so many times larger where the loss
+   * is a mean over images (BatchNorm's statistics, and negatives taken from the batch, stay those of each batch).
+   */
+  accumulate?: number;
 }
 
 /** The whole step as values of one graph: `lossGradients` and `updatesOf`, which meet at the gradient. */
 export function trainingStep(o: StepOptions): TrainingStep {
   const { scope, collected } = rootScope(o.dialect);
-  const { inputs, loss, metrics, gradients } = lossGradients(scope, collected, o);
+  const batch = lossGradients(scope, collected, o);
+  const { loss, metrics, gradients, accumulation } = accumulated(batch, o.accumulate ?? 1);
   const { norm, applied } = measured(loss, [...gradients.values()]);
   const updates = updatesOf(scope, gradients, norm, o);
   return {
     dialect: o.dialect,
-    inputs,
+    inputs: batch.inputs,
     scalars: [...collected.scalars.values()],
     parameters: [...collected.parameters.values()],
     state: statesOf(collected),
@@ -38,14 +44,20 @@ export function trainingStep(o: StepOptions): TrainingStep {
     applied,
     gradients,
     updates,
+    accumulation,
     evaluation: evaluation(o),
   };
 }
 
-type Gradients = ReadonlyMap<Parameter, Value>;
+/** What stands at the seam. */
+interface Learned {
+  loss: Value;
+  metrics: Record<string, Value>;
+  gradients: ReadonlyMap<Parameter, Value>;
+}
 
 /** Forward, loss, backward: views and draws → the loss, its metrics, and the gradient of each trainable parameter. */
-function lossGradients(scope: Scope, collected: Collected, o: StepOptions) {
+function lossGradients(scope: Scope, collected: Collected, o: StepOptions): Learned & { inputs: Value[] } {
   const method = o.method as unknown as Method<object>;
   const origin = { path: "", dialect: o.dialect };
   const views: DrawSpec[] = method
@@ -64,11 +76,34 @@ function lossGradients(scope: Scope, collected: Collected, o: StepOptions) {
   return { inputs, loss, metrics, gradients: new Map(trainable.map((p, i) => [p, raw[i]!])) };
 }
 
+/** Σ v/k over the batches of an update so far, for all that stands at the seam: at the last of k batches, their mean. */
+function accumulated({ loss, metrics, gradients }: Learned, k: number): Learned & { accumulation?: Accumulation } {
+  if (k === 1) return { loss, metrics, gradients };
+  const sums: { name: string; input: Value; next: Value }[] = [];
+  const sum = (name: string, v: Value): Value => {
+    const before = input(`accumulated.${name}`, v.dtype, v.shape);
+    const next = Add(before, Mul(v, 1 / k));
+    sums.push({ name: before.name!, input: before, next });
+    return next;
+  };
+  return {
+    loss: sum("loss", loss),
+    metrics: Object.fromEntries(Object.entries(metrics).map(([name, v]) => [name, sum(name, v)])),
+    gradients: new Map([...gradients].map(([p, g]) => [p, sum(p.name, g)])),
+    accumulation: { batches: k, sums },
+  };
+}
+
 /** The optimizer's arithmetic: gradients of the given norm → the update of each parameter, clipping and rate applied. */
-function updatesOf(scope: Scope, gradients: Gradients, norm: Value, o: StepOptions): Map<Parameter, Value> {
+function updatesOf(
+  scope: Scope,
+  gradients: Learned["gradients"],
+  norm: Value,
+  o: StepOptions,
+): TrainingStep["updates"] {
   const optimizer = o.optimizer as unknown as Optimizer<object>;
   const lr = scope.scalar("lr");
-  const shared = scope.child("optimizer");
+  const shared = scope.with({ every: "update" }).child("optimizer");
   optimizer.begin?.(shared, o.optimizerOptions);
   const bounded = clipped([...gradients.values()], norm, o);
   return new Map(

@@ -30,17 +30,37 @@ export function tinyStep(
   dialect: Dialect,
   which: keyof typeof networks = "resnet",
   optimizer: OptimizerName = "sgd",
+  {
+    methodOptions,
+    batch = batchSize,
+    accumulate,
+  }: { methodOptions?: object; batch?: number; accumulate?: number } = {},
 ): TrainingStep {
   const { backbone, options } = network(networks[which].name, networks[which]);
   return trainingStep({
     dialect,
     method: methods[method] as never,
-    methodOptions: optionsOf(method),
+    methodOptions: { ...optionsOf(method), ...methodOptions },
     network: (s, image) => backbone.forward(s, image, options),
     optimizer: optimizers[optimizer] as never,
     optimizerOptions: optimizers[optimizer].defaults,
-    batchSize,
+    batchSize: batch,
+    accumulate,
     size,
+  });
+}
+
+/** Views [2,16,…] of one update as those of k batches. */
+export function tinyBatches({ views, ...rest }: Tensors, k: number): Tensors[] {
+  const [count, b, ...image] = views!.shape as [number, number, ...number[]];
+  const width = views!.data.length / (count * b);
+  return Array.from({ length: k }, (_, i) => {
+    const part = zeros("float32", [count, b / k, ...image]);
+    for (let v = 0; v < count; v++) {
+      const first = (v * b + (i * b) / k) * width;
+      part.data.set(views!.data.subarray(first, first + (b / k) * width) as never, (v * b * width) / k);
+    }
+    return { ...rest, views: part };
   });
 }
 

@@ -112,6 +112,8 @@ export const recipeSchema = z.strictObject({
     Object.entries(optimizers).map(([name, o]) => choice(name, o.defaults, [], { lr: schedule, ...clipping })),
   ),
   batchSize: positive,
+  /** Batches that make one update: accumulate × batchSize images a step, for the memory of one batch. */
+  accumulate: positive.default(1),
   epochs: positive,
   seed: z.number().int().nonnegative().default(0),
   pixels: z.enum(["float", "pil"]).default("float"),
@@ -135,6 +137,7 @@ export interface Recipe {
   method: { name: keyof typeof methods } & Record<string, unknown>;
   optimizer: { name: keyof typeof optimizers; lr: never } & Clipping & Record<string, unknown>;
   batchSize: number;
+  accumulate: number;
   epochs: number;
   seed: number;
   pixels: "float" | "pil";

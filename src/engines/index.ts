@@ -27,11 +27,14 @@ export interface Session {
 
 /** A training step, loaded with its parameters and state. */
 export interface TrainingSession {
-  /** Parameters updated, state advanced; resolves when the step is done. `applied` false: a non-finite gradient, nothing changed. */
-  step(inputs: Tensors, scalars: Record<string, number>): Promise<{ applied: boolean }>;
-  /** Loss and metrics of the last step. */
+  /**
+   * One batch. With the last batch of an update (each, unless the step accumulates) parameters are updated and state advances, and `applied`
+   * says so; false: a gradient was not finite, and nothing has changed. Before the last batch it is absent.
+   */
+  step(inputs: Tensors, scalars: Record<string, number>): Promise<{ applied?: boolean }>;
+  /** Loss and metrics of the last update. */
   metrics(): Record<string, number>;
-  /** Copies of all parameters and all state, by name. */
+  /** Copies of all parameters and all state, by name, as the last update left them. */
   tensors(): Tensors;
   /** Overwrites parameters and state by name; names that the step lacks are an error. */
   load(tensors: Tensors): void;
