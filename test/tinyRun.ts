@@ -1,9 +1,13 @@
 /** A step small enough for tests: two blocks' worth of ResNet on 16 px, any method. */
+import type { BackboneName } from "../graphs/backbones/index.js";
 import { network } from "../graphs/encoder.js";
-import { methods, type MethodName } from "../graphs/methods/index.js";
+import { batchNorm, conv, gelu } from "../graphs/layers.js";
+import { methods, type MethodName, type Network } from "../graphs/methods/index.js";
 import { optimizers, type OptimizerName } from "../graphs/optimizers.js";
+import type { Scope } from "../graphs/scope.js";
 import { trainingStep } from "../graphs/step.js";
-import type { Dialect } from "../src/onnx/graph.js";
+import type { Dialect, Value } from "../src/onnx/graph.js";
+import { Add, spatialMean } from "../src/ops/index.js";
 import { random } from "../src/random.js";
 import type { TrainingStep } from "../src/step.js";
 import { zeros, type Tensors } from "../src/tensor.js";
@@ -19,16 +23,37 @@ const optionsOf = (method: MethodName): object => ({
   bnGroups: 2,
 });
 
-/** resnet: BatchNorm, convolutions, ReLU; vit: LayerNorm, attention, GELU, and no kink but the head's. */
+const fromRegistry = (name: BackboneName, given: object): Network => {
+  const { backbone, options } = network(name, given);
+  return (s, image) => backbone.forward(s, image, options);
+};
+
+/** Residual blocks of convolutions and BatchNorm with GELU for ReLU: no kink but the head's. */
+const geluResnet: Network = (s, image) => {
+  const convBn = (at: Scope, x: Value, channels: number, kernel: number, stride: number) =>
+    batchNorm(at.child("bn"), conv(at.child("conv"), x, channels, kernel, { strides: [stride, stride] }));
+  const block = (at: Scope, x: Value, channels: number, stride: number) => {
+    const y = gelu(at, convBn(at.child(1), x, channels, 3, stride));
+    const shortcut = convBn(at.child("downsample"), x, channels, 1, stride);
+    return gelu(at, Add(convBn(at.child(2), y, channels, 3, 1), shortcut));
+  };
+  const stem = gelu(s, convBn(s.child("stem"), image, 8, 3, 1));
+  const map = block(s.child("block2"), block(s.child("block1"), stem, 8, 2), 16, 2); // [B, 16, 4, 4]
+  return { map, features: spatialMean(map) };
+};
+
+/** resnet: BatchNorm, convolutions, ReLU; vit: LayerNorm, attention, GELU; geluResnet: BatchNorm, convolutions, GELU. */
 const networks = {
-  resnet: { name: "resnet18", stem: "cifar", width: 8 },
-  vit: { name: "vitTiny", embedDim: 32, depth: 2, numHeads: 2, patchSize: 4 },
-} as const;
+  resnet: fromRegistry("resnet18", { stem: "cifar", width: 8 }),
+  vit: fromRegistry("vitTiny", { embedDim: 32, depth: 2, numHeads: 2, patchSize: 4 }),
+  geluResnet,
+};
+export type TinyNetwork = keyof typeof networks;
 
 export function tinyStep(
   method: MethodName,
   dialect: Dialect,
-  which: keyof typeof networks = "resnet",
+  which: TinyNetwork = "resnet",
   optimizer: OptimizerName = "sgd",
   {
     methodOptions,
@@ -36,12 +61,11 @@ export function tinyStep(
     accumulate,
   }: { methodOptions?: object; batch?: number; accumulate?: number } = {},
 ): TrainingStep {
-  const { backbone, options } = network(networks[which].name, networks[which]);
   return trainingStep({
     dialect,
     method: methods[method] as never,
     methodOptions: { ...optionsOf(method), ...methodOptions },
-    network: (s, image) => backbone.forward(s, image, options),
+    network: networks[which],
     optimizer: optimizers[optimizer] as never,
     optimizerOptions: optimizers[optimizer].defaults,
     batchSize: batch,
