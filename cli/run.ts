@@ -87,6 +87,7 @@ export function stepOf(recipe: Recipe, dialect: "portable" | "training"): Traini
     optimizerOptions,
     batchSize: recipe.batchSize,
     accumulate: recipe.accumulate,
+    convolutions: recipe.convolutions,
     size: recipe.data.size,
     clipNorm,
     clipInfinityNorm,

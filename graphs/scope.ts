@@ -1,6 +1,6 @@
 /** The one mutable object of graphs/: collects parameters, state and scalars while a graph is built. */
 import { input, show, type Dialect, type Value } from "../src/onnx/graph.js";
-import { Add, Mul, stopGradient, Sub } from "../src/ops/index.js";
+import { Add, Mul, stopGradient, Sub, trimmed, untrimmed } from "../src/ops/index.js";
 import type { Init, Parameter, State } from "../src/step.js";
 
 export type Mode = "train" | "eval";
@@ -12,11 +12,16 @@ export interface Scope {
   readonly dialect: Dialect;
   /** Batch statistics are taken over this many equal groups of the batch: what several devices do to BatchNorm. */
   readonly bnGroups: number;
+  /**
+   * fast: by products over the whole batch where that is quicker (Winograd's tiles round about five times as coarsely, 1e-6 of the largest
+   * output); exact: every convolution is the runtime's own.
+   */
+  readonly convolutions: "fast" | "exact";
   /** When state declared here moves, where several batches make one update: the optimizer's moves once an update. */
   readonly every: "batch" | "update";
   child(name: string | number): Scope;
   /** The same scope with other settings. */
-  with(settings: Partial<Pick<Scope, "mode" | "bnGroups" | "every">>): Scope;
+  with(settings: Partial<Pick<Scope, "mode" | "bnGroups" | "convolutions" | "every">>): Scope;
   /** A parameter, made at its first use; later uses (a second view) get the same value. */
   parameter(name: string, shape: readonly number[], init: Init): Value;
   /** A state's latest value: what `update` gave it last, else what entered the step. */
@@ -53,7 +58,8 @@ export function rootScope(
   frozen: (path: string) => boolean = () => false,
 ): { scope: Scope; collected: Collected } {
   const collected: Collected = { parameters: new Map(), states: new Map(), scalars: new Map() };
-  return { scope: makeScope(collected, { path: "", dialect, mode, bnGroups: 1, every: "batch", frozen }), collected };
+  const settings: Settings = { path: "", dialect, mode, bnGroups: 1, convolutions: "fast", every: "batch", frozen };
+  return { scope: makeScope(collected, settings), collected };
 }
 
 interface Settings {
@@ -61,6 +67,7 @@ interface Settings {
   dialect: Dialect;
   mode: Mode;
   bnGroups: number;
+  convolutions: "fast" | "exact";
   every: "batch" | "update";
   frozen: (path: string) => boolean;
   teaching?: { student: Scope; momentum: Value };
@@ -69,7 +76,7 @@ interface Settings {
 const join = (path: string, name: string | number): string => (path ? `${path}.${name}` : String(name));
 
 function makeScope(collected: Collected, settings: Settings): Scope {
-  const { path, dialect, mode, bnGroups, every, frozen, teaching } = settings;
+  const { path, dialect, mode, bnGroups, convolutions, every, frozen, teaching } = settings;
   const origin = { path, dialect };
   const { parameters, states, scalars } = collected;
 
@@ -100,7 +107,8 @@ function makeScope(collected: Collected, settings: Settings): Scope {
     const own = teaching!.student.parameter(name, shape, init);
     const entry = declare(name, shape, { name: "copy", of: own.name! }, "update");
     const { momentum } = teaching!;
-    return (entry.next ??= Add(Mul(stopGradient(own), Sub(1, momentum)), Mul(entry.input, momentum)));
+    const mixed = () => Add(Mul(trimmed(stopGradient(own)), Sub(1, momentum)), Mul(trimmed(entry.input), momentum));
+    return (entry.next ??= untrimmed(mixed(), own));
   };
 
   return {
@@ -108,6 +116,7 @@ function makeScope(collected: Collected, settings: Settings): Scope {
     mode,
     dialect,
     bnGroups,
+    convolutions,
     every,
     child: (name) =>
       makeScope(collected, {

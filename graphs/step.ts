@@ -1,7 +1,7 @@
 /** A training step: forward, loss and backward (`lossGradients`), then the optimizer's arithmetic (`updatesOf`), composed for one device. */
 import { gradients as differentiate } from "../src/autodiff.js";
 import { constant, input, type Dialect, type Value } from "../src/onnx/graph.js";
-import { Abs, Add, And, Less, Mul } from "../src/ops/index.js";
+import { Abs, Add, And, Less, Mul, trimmed, untrimmed } from "../src/ops/index.js";
 import type { Accumulation, Parameter, TrainingStep } from "../src/step.js";
 import { clipped, globalNorm, type Clipping } from "./clipping.js";
 import type { DrawSpec, Method, Network } from "./methods/index.js";
@@ -19,6 +19,8 @@ export interface StepOptions extends Clipping {
   /** Pixels a side of the views. */
   size: number;
   channels?: number;
+  /** Default "fast"; see Scope. */
+  convolutions?: Scope["convolutions"];
   /**
    * Batches that make one update, default 1: the update is that of their mean gradient, of one batch so many times larger where the loss
    * is a mean over images (BatchNorm's statistics, and negatives taken from the batch, stay those of each batch).
@@ -28,7 +30,8 @@ export interface StepOptions extends Clipping {
 
 /** The whole step as values of one graph: `lossGradients` and `updatesOf`, which meet at the gradient. */
 export function trainingStep(o: StepOptions): TrainingStep {
-  const { scope, collected } = rootScope(o.dialect);
+  const { scope: root, collected } = rootScope(o.dialect);
+  const scope = root.with({ convolutions: o.convolutions ?? "fast" });
   const batch = lossGradients(scope, collected, o);
   const { loss, metrics, gradients, accumulation } = accumulated(batch, o.accumulate ?? 1);
   const { norm, applied } = measured(loss, [...gradients.values()]);
@@ -105,13 +108,10 @@ function updatesOf(
   const lr = scope.scalar("lr");
   const shared = scope.with({ every: "update" }).child("optimizer");
   optimizer.begin?.(shared, o.optimizerOptions);
-  const bounded = clipped([...gradients.values()], norm, o);
-  return new Map(
-    [...gradients.keys()].map((p, i) => [
-      p,
-      optimizer.update(shared.child(p.name), p.value, bounded[i]!, lr, o.optimizerOptions, shared),
-    ]),
-  );
+  const bounded = clipped([...gradients.values()].map(trimmed), norm, o);
+  const updateOf = ({ name, value }: Parameter, g: Value): Value =>
+    untrimmed(optimizer.update(shared.child(name), trimmed(value), g, lr, o.optimizerOptions, shared), value);
+  return new Map([...gradients.keys()].map((p, i) => [p, updateOf(p, bounded[i]!)]));
 }
 
 /** The exported branch in evaluation mode, on one batch of normalised images. */

@@ -114,6 +114,8 @@ export const recipeSchema = z.strictObject({
   batchSize: positive,
   /** Batches that make one update: accumulate × batchSize images a step, for the memory of one batch. */
   accumulate: positive.default(1),
+  /** fast: Winograd's tiles and products over the batch where they are quicker; exact: rounded as the runtime's own convolution. */
+  convolutions: z.enum(["fast", "exact"]).default("fast"),
   epochs: positive,
   seed: z.number().int().nonnegative().default(0),
   pixels: z.enum(["float", "pil"]).default("float"),
@@ -138,6 +140,7 @@ export interface Recipe {
   optimizer: { name: keyof typeof optimizers; lr: never } & Clipping & Record<string, unknown>;
   batchSize: number;
   accumulate: number;
+  convolutions: "fast" | "exact";
   epochs: number;
   seed: number;
   pixels: "float" | "pil";

@@ -164,7 +164,8 @@ const statistics = (data: Float32Array): Record<string, number[] | number> => {
 
 /** A case's graph, with its inputs and weights by formula. */
 function assembled(c: GoldenCase, build: Build, which: Mode, dialect: Dialect) {
-  const { scope, collected } = rootScope(dialect, which);
+  const { scope: root, collected } = rootScope(dialect, which);
+  const scope = root.with({ convolutions: "exact" }); // tolerances are those of float32's direct convolutions
   const seed = c.options.seed as number;
   const images: Record<string, Value> = {};
   const feeds: Tensors = {};
