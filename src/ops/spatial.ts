@@ -27,6 +27,7 @@ import {
   OneHot,
   Reshape,
   ScatterElements,
+  shapeTaken,
   Split,
   Squeeze,
   Transpose,
@@ -62,7 +63,7 @@ const resize = op("Resize", {
   infer: ([x], _, [, , scales, sizes]) => {
     if (x!.shape.length !== 4) throw new Error("needs an input [N,C,H,W]");
     const factors = scales && [...(scales.constant!.data as Float32Array)];
-    const given = sizes?.constant && [...sizes.constant.data].map(Number);
+    const given = sizes?.constant ? [...sizes.constant.data].map(Number) : shapeTaken(sizes);
     const shape = x!.shape.map((d, i): Dim => {
       if (factors) return factors[i] === 1 ? d : isNumber(d) ? Math.floor(d * factors[i]!) : `⌊${d}*${factors[i]}⌋`;
       return given ? given[i]! : `resized${i}`;
