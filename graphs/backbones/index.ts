@@ -1,6 +1,7 @@
 /** The backbones: one file each, one line here. */
 import type { Value } from "../../src/onnx/graph.js";
 import type { Scope } from "../scope.js";
+import { smallAlexNet } from "./alexnet.js";
 import { resnet18, resnet34, resnet50 } from "./resnet.js";
 import { vitBase, vitSmall, vitTiny } from "./vit.js";
 
@@ -25,7 +26,7 @@ export interface Backbone<Options> {
 }
 
 /* eslint-disable @typescript-eslint/no-explicit-any -- options differ from entry to entry */
-export const backbones = { resnet18, resnet34, resnet50, vitTiny, vitSmall, vitBase } satisfies Record<
+export const backbones = { resnet18, resnet34, resnet50, vitTiny, vitSmall, vitBase, smallAlexNet } satisfies Record<
   string,
   Backbone<any>
 >;
