@@ -15,7 +15,7 @@ import { packageStep, writeArtifacts, type Manifest } from "../src/artifacts/ind
 import { writeSafetensors } from "../src/artifacts/safetensors.js";
 import { newestCheckpoint, saveCheckpoint, checkpointSteps, type Progress } from "../src/checkpoints.js";
 import { augmenter } from "../src/data/augmenter.js";
-import { datasets, type Dataset, type DatasetName } from "../src/data/index.js";
+import { cached, datasets, limited, subset, type Dataset, type DatasetName } from "../src/data/index.js";
 import { loader } from "../src/data/loader.js";
 import type { TrainingSession } from "../src/engines/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
@@ -114,14 +114,15 @@ const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Opens the data of a recipe; "samples" means the photographs that come with the package. */
 export async function openData(recipe: Recipe, split: "train" | "val"): Promise<Dataset | undefined> {
-  const { name, root, shortSide, limit } = recipe.data;
+  const { name, root, shortSide, limit, cache } = recipe.data;
   const bundled = root === "samples" ? join(packageRoot, "samples").replace(/dist[\\/]samples$/, "samples") : root;
-  return datasets[name as DatasetName].open({
+  const data = await datasets[name as DatasetName].open({
     root: bundled,
     split,
     shortSide,
     limit: split === "train" ? limit : undefined,
   });
+  return data && cached(data, cache);
 }
 
 /** The encoder's contract, as this recipe fills it. */
@@ -190,26 +191,6 @@ async function pixelScore(
   return scored(engine, await rows(train), val && (await rows(val)), recipe, train, val);
 }
 
-/** Images decoded once: kNN and the loader look at the same ones. */
-function remembered(d: Dataset, limit = 2 * 1024 ** 3): Dataset {
-  const kept = new Map<number, Awaited<ReturnType<Dataset["image"]>>>();
-  let bytes = 0;
-  return {
-    ...d,
-    key: (i) => d.key(i),
-    async image(i) {
-      const known = kept.get(i);
-      if (known) return known;
-      const image = await d.image(i);
-      if (bytes + image.data.length <= limit) {
-        kept.set(i, image);
-        bytes += image.data.length;
-      }
-      return image;
-    },
-  };
-}
-
 /** Only the images that decode, for the judges. */
 async function readableOnly(d: Dataset, broken: Set<number>, say: (line: string) => void): Promise<Dataset> {
   const good: number[] = [];
@@ -229,14 +210,7 @@ async function readableOnly(d: Dataset, broken: Set<number>, say: (line: string)
     );
     good.push(...ids.filter((_, k) => ok[k]));
   }
-  if (good.length === d.length) return d;
-  return {
-    ...d,
-    length: good.length,
-    labels: d.labels && Int32Array.from(good, (i) => d.labels![i]!),
-    key: (i) => d.key(good[i]!),
-    image: (i) => d.image(good[i]!),
-  };
+  return good.length === d.length ? d : subset(d, good);
 }
 
 /** Largest number of training images that the judges look at. */
@@ -254,7 +228,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   };
 
   // data
-  const data = remembered((await openData(recipe, "train"))!);
+  const data = (await openData(recipe, "train"))!;
   const val = await openData(recipe, "val");
   const info = encoderInfo(recipe, o.recipeName);
   const views = viewsOf(recipe);
@@ -283,16 +257,11 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
 
   // batches
   const broken = new Set(saved?.progress.broken);
-  const judgedTrain = await readableOnly(
-    { ...data, length: Math.min(data.length, judgedImages), labels: data.labels?.slice(0, judgedImages) },
-    new Set(),
-    tell,
-  );
+  const judgedTrain = await readableOnly(limited(data, judgedImages), new Set(), tell);
   const feed = loader(data, {
     batchSize: imagesPerStep(recipe),
     seed: recipe.seed,
     broken,
-    cacheBytes: 0,
     onBroken: (key, reason) => tell(`${key} cannot be read and is replaced: ${reason}`),
   });
   const aug = augmenter(engine);

@@ -1,6 +1,6 @@
 /** A folder of images of any depth. DIR/train and DIR/val|validation|test are splits; the label is the folder below the split. */
 import { readdir, stat } from "node:fs/promises";
-import { extname, join } from "node:path";
+import { extname, join, resolve } from "node:path";
 import { decode, extensions } from "./decode.js";
 import { limited, type DataOptions, type Dataset, type DataSource } from "./dataset.js";
 
@@ -81,6 +81,11 @@ export const imageFolder: DataSource = {
         ...labelled(files),
         key: (i) => files[i]!,
         image: (i) => decode(join(folder, files[i]!), shortSide),
+        source: async (i) => {
+          const file = resolve(folder, files[i]!);
+          const { mtimeMs, size } = await stat(file);
+          return [file, mtimeMs, size, shortSide].join("\n");
+        },
       },
       limit,
     );
