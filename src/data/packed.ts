@@ -96,7 +96,8 @@ async function headerOf(path: string): Promise<{ entries: Header; start: number 
     const { size } = await stat(path);
     const length = Number(Buffer.from(await bytesAt(path, 0, 8)).readBigUInt64LE());
     const { header, start } = readHeader(await bytesAt(path, 0, Math.min(8 + length, size)));
-    const { __metadata__: _, ...entries } = header as Header & { __metadata__?: unknown };
+    const entries = { ...header } as Header;
+    delete entries.__metadata__;
     const odd = Object.entries(entries).find(([, e]) => e.dtype !== "U8" || e.shape.length !== 3 || e.shape[0] !== 3);
     if (odd) throw new Error(`"${odd[0]}" is ${odd[1].dtype} [${odd[1].shape}], not an image U8 [3,h,w]`);
     const end = start + Math.max(0, ...Object.values(entries).map((e) => e.data_offsets[1]));
