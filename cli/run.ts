@@ -1,5 +1,5 @@
 /** A pre-training run: recipe → engine, data, step, loop, kNN, checkpoints, encoder and report, in one folder. */
-import { createWriteStream, existsSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, truncate, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -26,6 +26,7 @@ import type { Tensors } from "../src/tensor.js";
 import { train, type Prepared, type StepReport } from "../src/train.js";
 import { imagenetStatistics, type ViewSpec } from "../src/views.js";
 import { initialWeights } from "./init.js";
+import { journal } from "./journal.js";
 import type { Recipe } from "./recipes/schema.js";
 import { report } from "./report.js";
 
@@ -221,9 +222,9 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const { recipe, engine, out, listener } = o;
   const say = listener.say;
   await mkdir(join(out, "checkpoints"), { recursive: true });
-  const log = createWriteStream(join(out, "log.txt"), { flags: "a" });
+  const log = journal(join(out, "log.txt"));
   const tell = (line: string): void => {
-    log.write(`${line}\n`);
+    log.write(line);
     say(line);
   };
 
@@ -273,7 +274,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const metricsFile = join(out, "metrics.jsonl");
   const startStep = saved?.progress.step ?? 0;
   const history = await keptMetrics(metricsFile, startStep);
-  const metrics = createWriteStream(metricsFile, { flags: "a" });
+  const metrics = journal(metricsFile);
   const scores: Score[] = history.scores;
   const losses: [step: number, loss: number][] = history.losses;
   const progressAt = (s: number): Progress => ({
@@ -293,7 +294,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const evaluate = async (epoch: number): Promise<void> => {
     const score: Score = { epoch, ...(await judge(engine, encoderBytes(), info, recipe, judgedTrain, val)) };
     scores.push(score);
-    metrics.write(JSON.stringify({ epoch, knn: score.knn, ...score.panel }) + "\n");
+    metrics.write(JSON.stringify({ epoch, knn: score.knn, ...score.panel }));
     const words = score.knn ? `kNN top1 ${score.knn.top1.toFixed(2)} ± ${score.knn.se.toFixed(2)}, ` : "";
     tell(
       `epoch ${epoch}: ${words}feature spread ${score.panel.std.toFixed(2)}, effective rank ${score.panel.effectiveRank.toFixed(1)}`,
@@ -332,7 +333,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
           ...r.metrics,
           stepMs: +r.stepMs.toFixed(1),
           waitMs: +r.waitMs.toFixed(1),
-        }) + "\n",
+        }),
       );
       const elapsed = performance.now() - began;
       listener.step?.({
@@ -344,7 +345,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
       if (r.step % recipe.checkpoint.everySteps === 0) await save(r.step);
     },
     async onEpoch(epoch, s) {
-      log.write(`epoch ${epoch}: mean loss ${(epochLoss / epochSteps).toFixed(4)}\n`);
+      log.write(`epoch ${epoch}: mean loss ${(epochLoss / epochSteps).toFixed(4)}`);
       [epochLoss, epochSteps] = [0, 0];
       if (epoch % recipe.evaluate.everyEpochs === 0 || epoch === recipe.epochs) await evaluate(epoch);
       if (s === total) await save(s);
@@ -369,7 +370,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   );
   session.release();
   aug.release();
-  await Promise.all([closed(metrics), closed(log)]);
+  await Promise.all([metrics.close(), log.close()]);
   const [first, last] = [scores.find((s) => s.knn)?.knn, scores.findLast((s) => s.knn)?.knn];
   return {
     run: out,
@@ -416,9 +417,6 @@ async function writeAtomically(file: string, bytes: Uint8Array | string): Promis
   await writeFile(`${file}.writing`, bytes);
   await rename(`${file}.writing`, file);
 }
-
-const closed = (stream: ReturnType<typeof createWriteStream>): Promise<void> =>
-  new Promise((done) => stream.end(() => done()));
 
 async function writeRecipe(out: string, recipe: Recipe, name: string): Promise<void> {
   await writeFile(join(out, "recipe.json"), JSON.stringify({ recipe: name, ...recipe }, null, 2) + "\n");
