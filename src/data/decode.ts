@@ -45,6 +45,10 @@ function picture({ width, height, data }: Image): Sharp {
 /** A picture of planes, for people: PNG bytes. */
 export const encodePng = (image: Image): Promise<Buffer> => picture(image).png().toBuffer();
 
+/** A thumbnail for people: the middle of a picture, `side` pixels square, JPEG bytes. */
+export const encodeJpeg = (image: Image, side: number): Promise<Buffer> =>
+  picture(image).resize(side, side, { fit: "cover" }).jpeg({ quality: 82 }).toBuffer();
+
 /** The image with a short side of at most shortSide. */
 export async function shrunk(image: Image, shortSide: number): Promise<Image> {
   if (Math.min(image.width, image.height) <= shortSide) return image;
