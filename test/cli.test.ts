@@ -118,6 +118,7 @@ describe("diptych pretrain", function () {
       "encoder.safetensors",
       "report.html",
       "log.txt",
+      readdirSync(out).find((f) => f.startsWith("events.out.tfevents."))!,
       "artifacts/training_model.onnx",
       "artifacts/manifest.json",
     ])
@@ -136,6 +137,35 @@ describe("diptych pretrain", function () {
       logged(out),
       Array.from({ length: 20 }, (_, i) => i + 1),
     );
+  });
+
+  it("makes a report that needs nothing else, again from the folder, and sets runs side by side", () => {
+    const run = join(dir, "whole");
+    const page = (): string => readFileSync(join(run, "report.html"), "utf8");
+    const first = page();
+    assert.ok(first.length < 2e6, `${first.length} bytes`);
+    assert.doesNotMatch(first, /(src|href)="(?!data:)|url\(|<script|@import/);
+    for (const part of [
+      "kNN top1, %",
+      "raw pixels",
+      "effective rank",
+      "Nearest neighbours",
+      "Dense features",
+      "Versions",
+    ])
+      assert.ok(first.includes(part), part);
+    assert.equal(first.match(/<img src="data:image\/(jpeg|png);base64,/g)!.length, 6 * 6 + 6 * 2);
+    rmSync(join(run, "report.html"));
+    const shown = diptych(["report", "show", run, "--threads", "2", "--json"]);
+    assert.equal(shown.status, 0, shown.stderr);
+    assert.deepEqual(JSON.parse(shown.stdout), { report: join(run, "report.html") });
+    assert.equal(page(), first);
+
+    const out = join(dir, "compare.html");
+    const { status, stdout } = diptych(["report", "compare", run, run, "--out", out]);
+    assert.equal(status, 0);
+    assert.match(stdout, /^run +method .*\nwhole +densecl +resnet18 +4 +20 .*\nwhole +densecl/);
+    assert.equal(readFileSync(out, "utf8").match(/class="line c[01]"/g)!.length % 2, 0);
   });
 
   it("continues bit for bit after SIGKILL at a random step", async () => {

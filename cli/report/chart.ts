@@ -21,8 +21,8 @@ const [width, height, left, bottom, top] = [420, 210, 46, 34, 10];
 const resolution = 900;
 
 /** Round steps that cut a range into about n. */
-export function ticks(low: number, high: number, n = 4): number[] {
-  const raw = (high - low || Math.abs(high) || 1) / n;
+export function ticks(low: number, high: number, n = 5): number[] {
+  const raw = (high - low) / n;
   const unit = 10 ** Math.floor(Math.log10(raw));
   const step = unit * ([1, 2, 5].find((m) => m * unit >= raw) ?? 10);
   const first = Math.ceil(low / step - 1e-9);
@@ -30,13 +30,14 @@ export function ticks(low: number, high: number, n = 4): number[] {
   return Array.from({ length: count }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
-/** Means over a moving window of the last 1/20 of the line. */
+/** Means over a window around each point, a twentieth of the line wide; narrower towards the ends. */
 export function smoothed(points: readonly Point[]): Point[] {
-  const window = Math.max(1, Math.round(points.length / 20));
-  let sum = 0;
-  return points.map(([x, y], i) => {
-    sum += y - (i >= window ? points[i - window]![1] : 0);
-    return [x, sum / Math.min(i + 1, window)];
+  const sums = [0];
+  for (const [, y] of points) sums.push(sums.at(-1)! + y);
+  const reach = Math.floor(points.length / 40);
+  return points.map(([x], i) => {
+    const side = Math.min(reach, i, points.length - 1 - i);
+    return [x, (sums[i + side + 1]! - sums[i - side]!) / (2 * side + 1)];
   });
 }
 
@@ -64,7 +65,7 @@ export function chart({ title, x: xLabel, series, mark }: Chart): string {
     (v) =>
       `<line class="grid" x1="${left}" x2="${width - 8}" y1="${y(v)}" y2="${y(v)}"/><text class="y" x="${left - 6}" y="${y(v)}">${short(v)}</text>`,
   );
-  const steps = ticks(x0, x1, 5).map(
+  const steps = ticks(x0, x1, 7).map(
     (v) => `<text class="x" x="${x(v)}" y="${height - bottom + 16}">${short(v)}</text>`,
   );
   const coloured = drawn.filter((s) => !s.pale);

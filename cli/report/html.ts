@@ -7,7 +7,7 @@ const style = `
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ef;--soft:#98a2b3;--line:#2c3442;--card:#1a202b;--page:#11151c;--c0:#7aa2ff;--c1:#ff9e66;--c2:#5bd69a;--c3:#c99bff;--c4:#e6c36a;--c5:#ff8fc1}}
 *{box-sizing:border-box}body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:940px;margin:2.5em auto;padding:0 1.2em}
 h1{font-size:1.7em;margin:0}h2{font-size:1.15em;margin:2.2em 0 .6em}p{margin:.3em 0}.soft{color:var(--soft)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));gap:12px;margin:1.4em 0}.card{background:var(--card);border-radius:10px;padding:.8em 1em}.card b{display:block;font-size:1.45em;font-weight:600}.card span{color:var(--soft);font-size:.88em}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));gap:12px;margin:1.4em 0}.card{background:var(--card);border-radius:10px;padding:.8em 1em}.card b{display:block;font-size:1.3em;font-weight:600;white-space:nowrap}.card span{color:var(--soft);font-size:.88em}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(380px,1fr));gap:18px 24px}figure{margin:0}.chart figcaption{font-weight:600;font-size:.92em}svg{width:100%;height:auto;overflow:visible}
 polyline{fill:none;stroke-width:1.8;stroke-linejoin:round}.pale{stroke:var(--c0);opacity:.25;stroke-width:1}.grid{stroke:var(--line)}.mark{stroke:var(--soft);stroke-dasharray:4 3}text{font-size:11px;fill:var(--soft)}.x{text-anchor:middle}.y{text-anchor:end;dominant-baseline:middle}.level{text-anchor:end}
 ${[0, 1, 2, 3, 4, 5].map((i) => `.line.c${i}{stroke:var(--c${i})}.legend .c${i}{color:var(--c${i})}`).join("")}

@@ -24,44 +24,27 @@ const books = new Set(["step", "epoch", "loss", "stepMs", "waitMs"]);
 
 /** Every curve of a run: loss, kNN, collapse panel, then what else its steps reported, as far as it changes. */
 export function charts({ books: b }: Run): Chart[] {
-  const loss = line(b, "loss");
   const pixels = b.lives.findLast((l) => l.pixels)?.pixels;
   const mark = pixels && { label: `raw pixels ${pixels.top1.toFixed(2)}`, y: pixels.top1 };
   const changing = Object.keys(b.steps[0] ?? {}).filter(
     (key) => !books.has(key) && b.steps.some((row) => row[key] !== b.steps[0]![key]),
   );
-  const one = (title: string, x: string, points: Point[], rest: Partial<Chart> = {}): Chart => ({
+  const bySteps = (key: string): Chart => {
+    const points = line(b, key);
+    const pale = { label: "each step", points, pale: true };
+    return { title: key, x: "step", series: [pale, { label: "mean", points: smoothed(points) }] };
+  };
+  const epochs = (title: string, value: (s: Score) => number | undefined): Chart => ({
     title,
-    x,
-    series: [{ label: title, points }],
-    ...rest,
+    x: "epoch",
+    series: [{ label: title, points: byEpoch(b.scores, value) }],
   });
   return [
-    {
-      title: "loss",
-      x: "step",
-      series: [
-        { label: "each step", points: loss, pale: true },
-        { label: "mean", points: smoothed(loss) },
-      ],
-    },
-    one(
-      "kNN top1, %",
-      "epoch",
-      byEpoch(b.scores, (s) => s.knn?.top1),
-      { mark },
-    ),
-    one(
-      "feature spread (1: spread out, 0: collapsed)",
-      "epoch",
-      byEpoch(b.scores, (s) => s.panel.std),
-    ),
-    one(
-      "effective rank of the features",
-      "epoch",
-      byEpoch(b.scores, (s) => s.panel.effectiveRank),
-    ),
-    ...changing.map((key) => one(key, "step", line(b, key))),
+    bySteps("loss"),
+    { ...epochs("kNN top1, %", (s) => s.knn?.top1), mark },
+    epochs("feature spread (1: spread out, 0: collapsed)", (s) => s.panel.std),
+    epochs("effective rank of the features", (s) => s.panel.effectiveRank),
+    ...changing.map(bySteps),
   ];
 }
 
