@@ -2,7 +2,7 @@
 import { readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { cached, datasets, type Dataset, type DatasetName } from "../src/data/index.js";
+import { cached, datasets, subset, type Dataset, type DatasetName } from "../src/data/index.js";
 import type { Recipe } from "./recipes/schema.js";
 
 const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
@@ -18,6 +18,20 @@ export async function openData(recipe: Recipe, split: "train" | "val"): Promise<
     limit: split === "train" ? limit : undefined,
   });
   return data && cached(data, cache);
+}
+
+/** Only the images that decode, for the judges. */
+export async function readableOnly(d: Dataset, say: (line: string) => void): Promise<Dataset> {
+  const good: number[] = [];
+  for (let start = 0; start < d.length; start += 64) {
+    const ids = Array.from({ length: Math.min(64, d.length - start) }, (_, i) => start + i);
+    const read = await Promise.allSettled(ids.map((i) => d.image(i)));
+    read.forEach((result, k) => {
+      if (result.status === "fulfilled") good.push(ids[k]!);
+      else say(`${d.key(ids[k]!)} cannot be read and is left out: ${(result.reason as Error).message.split("\n")[0]}`);
+    });
+  }
+  return good.length === d.length ? d : subset(d, good);
 }
 
 /** Writes a file whole or not at all. */

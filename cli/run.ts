@@ -14,7 +14,7 @@ import { writeSafetensors } from "../src/artifacts/safetensors.js";
 import { newestCheckpoint, saveCheckpoint, checkpointSteps, type Progress } from "../src/checkpoints.js";
 import { eventFile } from "../src/tfevents.js";
 import { augmenter } from "../src/data/augmenter.js";
-import { limited, subset, type Dataset } from "../src/data/index.js";
+import { limited, type Dataset } from "../src/data/index.js";
 import { loader } from "../src/data/loader.js";
 import type { TrainingSession } from "../src/engines/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
@@ -27,7 +27,7 @@ import { imagenetStatistics, type ViewSpec } from "../src/views.js";
 import { initialWeights } from "./init.js";
 import { journal } from "./journal.js";
 import type { Recipe } from "./recipes/schema.js";
-import { openData, writeAtomically, writeRecipe } from "./folder.js";
+import { openData, readableOnly, writeAtomically, writeRecipe } from "./folder.js";
 import { lifeOf, reopenBooks, type Score } from "./books.js";
 import { writeReport } from "./report/index.js";
 
@@ -171,28 +171,6 @@ async function pixelScore(
   return scored(engine, await rows(train), val && (await rows(val)), recipe, train, val);
 }
 
-/** Only the images that decode, for the judges. */
-async function readableOnly(d: Dataset, broken: Set<number>, say: (line: string) => void): Promise<Dataset> {
-  const good: number[] = [];
-  for (let start = 0; start < d.length; start += 64) {
-    const ids = Array.from({ length: Math.min(64, d.length - start) }, (_, i) => start + i);
-    const ok = await Promise.all(
-      ids.map((i) =>
-        d.image(i).then(
-          () => true,
-          (e: Error) => (
-            say(`${d.key(i)} cannot be read and is left out: ${e.message.split("\n")[0]}`),
-            broken.add(i),
-            false
-          ),
-        ),
-      ),
-    );
-    good.push(...ids.filter((_, k) => ok[k]));
-  }
-  return good.length === d.length ? d : subset(d, good);
-}
-
 /** Largest number of training images that the judges look at. */
 const judgedImages = 10_000;
 
@@ -237,7 +215,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
 
   // batches
   const broken = new Set(saved?.progress.broken);
-  const judgedTrain = await readableOnly(limited(data, judgedImages), new Set(), tell);
+  const judgedTrain = await readableOnly(limited(data, judgedImages), tell);
   const feed = loader(data, {
     batchSize: imagesPerStep(recipe),
     seed: recipe.seed,

@@ -2,12 +2,12 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { preprocessingOf } from "../../evaluators/features.js";
-import type { Dataset } from "../../src/data/index.js";
+import { limited, type Dataset } from "../../src/data/index.js";
 import type { Engine } from "../../src/engines/index.js";
 import { readBooks } from "../books.js";
-import { openData, recipeIn, writeAtomically } from "../folder.js";
+import { openData, readableOnly, recipeIn, writeAtomically } from "../folder.js";
 import { report, type Run } from "./page.js";
-import { noPictures, pictures } from "./pictures.js";
+import { noPictures, pictures, searched } from "./pictures.js";
 
 export { compared, comparedColumns, comparison } from "./page.js";
 
@@ -31,10 +31,14 @@ export async function writeReport(
   return file;
 }
 
+/** What its neighbours are searched in. */
+const searchable = async ({ recipe }: Run, say: (line: string) => void): Promise<Dataset> =>
+  readableOnly(limited((await openData(recipe, "train"))!, searched), say);
+
 /** The report of a run made anew. Where its data is gone, without pictures, and with a word about it. */
 export async function reportAgain(folder: string, engine: Engine, say: (line: string) => void): Promise<string> {
   const run = await runIn(folder);
-  const data = await openData(run.recipe, "train").catch((error: Error) => {
+  const data = await searchable(run, say).catch((error: Error) => {
     say(`${error.message} The report has no pictures.`);
     return undefined;
   });

@@ -25,8 +25,10 @@ export interface Pictures {
 }
 export const noPictures: Pictures = { neighbours: [], dense: [] };
 
-/** Photographs shown, neighbours of each, images searched, pixels of a thumbnail, least cells a side of a dense map. */
-const [shown, near, searched, thumbnail, cells] = [6, 5, 2000, 128, 12];
+/** Images in which neighbours are searched. */
+export const searched = 2000;
+/** Photographs shown, neighbours of each, pixels of a thumbnail, least cells a side of a dense map. */
+const [shown, near, thumbnail, cells] = [6, 5, 128, 12];
 
 export async function pictures(
   engine: Engine,
