@@ -66,11 +66,11 @@ const resize = op("Resize", {
     const given = sizes?.constant ? [...sizes.constant.data].map(Number) : shapeTaken(sizes);
     const shape = x!.shape.map((d, i): Dim => {
       if (factors) return factors[i] === 1 ? d : isNumber(d) ? Math.floor(d * factors[i]!) : `⌊${d}*${factors[i]}⌋`;
-      return given ? given[i]! : `resized${i}`;
+      return given ? given[i]! : i < 2 ? d : `resized${i}`;
     });
     if (shape[0] !== x!.shape[0] || shape[1] !== x!.shape[1])
-      if (factors ?? given) throw new Error(`resizes H and W only, asked for [${shape.join(",")}]`);
-    return [{ dtype: x!.dtype, shape: [...x!.shape.slice(0, 2), ...shape.slice(2)] }];
+      throw new Error(`resizes H and W only, asked for [${shape.join(",")}]`);
+    return [{ dtype: x!.dtype, shape }];
   },
   vjp: ([g], [x, , scales], _, attributes) => {
     const [rows, columns] = [2, 3].map((axis) => {
