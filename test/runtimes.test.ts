@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { crc32 } from "node:zlib";
+import { engineFor } from "../cli/engine.js";
 import { openEngine } from "../src/engines/native/index.js";
 import { install, portableLibrary, trainingLibrary, type RuntimeOptions } from "../src/runtimes.js";
 import { trainingEngine } from "./engine.js";
@@ -119,6 +120,21 @@ describe("runtimes", () => {
       () => portableLibrary("darwin", "x64"),
       /onnxruntime-node brings no library for darwin-x64 \(Intel Mac\)\. Use the training engine/,
     );
+  });
+  it("ends in one sentence on an Intel Mac where nothing may be fetched: there is no other engine to go on with", async () => {
+    process.env.DIPTYCH_DOWNLOAD = "never";
+    const own = ["platform", "arch"].map((key) => [key, Object.getOwnPropertyDescriptor(process, key)!] as const);
+    const said: string[] = [];
+    try {
+      Object.defineProperties(process, { platform: { value: "darwin" }, arch: { value: "x64" } });
+      await assert.rejects(
+        engineFor({}, (line) => said.push(line)),
+        /^Error: The training library is not installed .* Fetch onnxruntime-.*-macosx-x86_64\.jar [^\n]*$/,
+      );
+    } finally {
+      for (const [key, descriptor] of own) Object.defineProperty(process, key, descriptor);
+    }
+    assert.deepEqual(said, []);
   });
   it("installs for an Intel Mac from a jar", async () => {
     const { jar, sha256 } = fakeJar(folder, "org/bytedeco/onnxruntime/macosx-x86_64/libonnxruntime.1.dylib");
