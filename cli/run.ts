@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { collapsePanel, collapseWarning } from "../evaluators/collapse.js";
 import { extractFeatures, imageBatches, normalizeRows, pixelFeatures } from "../evaluators/features.js";
 import { knn } from "../evaluators/knn.js";
-import { augmentModel, draw, feedsOf, keyOf } from "../graphs/augment.js";
+import { augmentation, draw, type Draw } from "../graphs/augment.js";
 import { below, encoderModel, network, type EncoderInfo } from "../graphs/encoder.js";
 import { methods, type Method } from "../graphs/methods/index.js";
 import { optimizers } from "../graphs/optimizers.js";
@@ -13,8 +13,8 @@ import { packageStep, writeArtifacts, type Manifest } from "../src/artifacts/ind
 import { writeSafetensors } from "../src/artifacts/safetensors.js";
 import { newestCheckpoint, saveCheckpoint, checkpointSteps, type Progress } from "../src/checkpoints.js";
 import { eventFile } from "../src/tfevents.js";
-import { augmenter } from "../src/data/augmenter.js";
-import { limited, type Dataset } from "../src/data/index.js";
+import { augmenter, type Augmenter } from "../src/data/augmenter.js";
+import { limited, type Dataset, type Image } from "../src/data/index.js";
 import { loader } from "../src/data/loader.js";
 import type { TrainingSession } from "../src/engines/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
@@ -222,7 +222,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
     broken,
     onBroken: (key, reason) => tell(`${key} cannot be read and is replaced: ${reason}`),
   });
-  const aug = augmenter(engine);
+  const aug = augmenter(engine, (view) => augmentation(view, recipe.pixels));
   const batches = prepared(recipe, views, feed.from(saved?.progress.epoch ?? 0, saved?.progress.batch ?? 0), aug);
   const stepsPerEpoch = feed.batchesPerEpoch;
   const total = stepsPerEpoch * recipe.epochs;
@@ -346,23 +346,17 @@ const encoderTensors = (recipe: Recipe, tensors: Tensors): Tensors =>
 async function* prepared(
   recipe: Recipe,
   views: readonly ViewSpec[],
-  batches: AsyncIterable<{ epoch: number; batch: number; indices: number[]; images: Parameters<typeof draw>[1][] }>,
-  aug: ReturnType<typeof augmenter>,
+  batches: AsyncIterable<{ epoch: number; batch: number; indices: number[]; images: Image[] }>,
+  aug: Augmenter<Draw>,
 ): AsyncGenerator<Prepared, never> {
   const { name, ...options } = recipe.method;
   const method = methods[name] as unknown as Method<object>;
-  const { seed, pixels, batchSize } = recipe;
+  const { seed, batchSize } = recipe;
   for await (const { epoch, batch, images } of batches)
     for (let first = 0; first < images.length; first += batchSize) {
-      const inputs = await aug.batch(images.slice(first, first + batchSize) as never, views, (view, copy, k) => {
+      const inputs = await aug.batch(images.slice(first, first + batchSize), views, (view, copy, k) => {
         const i = first + k;
-        const d = draw(random(seed, "augment", epoch, batch, i, view.name, copy), images[i]!, view);
-        return {
-          key: keyOf(d, view, pixels),
-          model: () => augmentModel(d, view, pixels),
-          crop: d.crop,
-          feeds: () => feedsOf(d, view, pixels),
-        };
+        return draw(random(seed, "augment", epoch, batch, i, view.name, copy), images[i]!, view);
       });
       const drawn = method.draw?.(random(seed, "draw", epoch, batch, first), options, batchSize);
       yield { epoch, batch, inputs: { ...inputs, ...drawn } };

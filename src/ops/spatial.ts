@@ -36,11 +36,17 @@ import {
 import { ReduceMean, ReduceSum } from "./reduction.js";
 
 export interface Resizing {
-  mode?: "nearest" | "linear";
+  mode?: "nearest" | "linear" | "cubic";
   /** Where output pixel i lies in the input; PyTorch's interpolate: asymmetric (nearest), half_pixel or align_corners (bilinear). */
   coordinate_transformation_mode?: "half_pixel" | "align_corners" | "asymmetric";
   /** How a position becomes a pixel in mode nearest; PyTorch's is floor. */
   nearest_mode?: "round_prefer_floor" | "round_prefer_ceil" | "floor" | "ceil";
+  /** 1: the filter widens when shrinking, as in PIL (opset 18). */
+  antialias?: 0 | 1;
+  /** 1: weights of pixels beyond the border are 0 and the rest add up to 1, as in PIL; 0: the border is repeated. */
+  exclude_outside?: 0 | 1;
+  /** a of Keys' cubic: −0.5 in PIL, −0.75 in torch without antialiasing. */
+  cubic_coeff_a?: number;
 }
 /** The shape to reach (numbers, or int64 known when the graph runs), or a factor for each axis. */
 export type ResizeTo = { sizes: readonly number[] | Value } | { scales: readonly number[] };
@@ -52,12 +58,26 @@ export type ResizeTo = { sizes: readonly number[] | Value } | { scales: readonly
 export const Resize = (
   x: Value,
   to: ResizeTo,
-  { mode = "nearest", coordinate_transformation_mode = "half_pixel", nearest_mode = "floor" }: Resizing = {},
+  {
+    mode = "nearest",
+    coordinate_transformation_mode = "half_pixel",
+    nearest_mode = "floor",
+    antialias,
+    exclude_outside,
+    cubic_coeff_a = -0.75,
+  }: Resizing = {},
 ): Value => {
   const sizes = "sizes" in to ? (Array.isArray(to.sizes) ? int64s(to.sizes as number[]) : (to.sizes as Value)) : null;
   const scales = "scales" in to ? constant([to.scales.length], to.scales) : null;
-  const attributes = { mode, coordinate_transformation_mode, nearest_mode };
-  return apply(resize, sizes ? [x, null, null, sizes] : [x, null, scales], attributes)[0]!;
+  const attributes = {
+    mode,
+    coordinate_transformation_mode,
+    nearest_mode,
+    antialias,
+    exclude_outside,
+    cubic_coeff_a: { float: cubic_coeff_a },
+  };
+  return apply(antialias ? antialiased : resize, sizes ? [x, null, null, sizes] : [x, null, scales], attributes)[0]!;
 };
 const resize = op("Resize", {
   infer: ([x], _, [, , scales, sizes]) => {
@@ -73,6 +93,8 @@ const resize = op("Resize", {
     return [{ dtype: x!.dtype, shape }];
   },
   vjp: ([g], [x, , scales], _, attributes) => {
+    if (attributes.mode === "cubic" || attributes.antialias)
+      throw new Error(`Resize has no gradient in mode "cubic" or with antialias; nearest and linear have.`);
     const [rows, columns] = [2, 3].map((axis) => {
       const [from, to] = [x!.shape[axis] as number, g!.shape[axis] as number];
       const factor = scales ? Number(scales.constant!.data[axis]) : to / from;
@@ -81,6 +103,8 @@ const resize = op("Resize", {
     return [MatMul(MatMul(transposed(rows), g!), columns), null, null, null];
   },
 });
+
+const antialiased = { ...resize, since: 18 };
 
 /** [to, from]: the weights with which source pixels enter each output pixel. */
 function resamplingMatrix(from: number, to: number, factor: number, r: Resizing, dtype: DType): Value {
