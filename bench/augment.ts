@@ -1,2 +1,4 @@
 /** x */
-export async function main(): Promise<void> { await Promise.resolve(); }
+export async function main(): Promise<void> {
+  await Promise.resolve();
+}

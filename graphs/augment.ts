@@ -29,6 +29,7 @@ import {
   ReduceSum,
   Reshape,
   Resize,
+  Round,
   Slice,
   Split,
   Squeeze,
@@ -146,22 +147,29 @@ const floatResize = (x: Value, size: number, { interpolation, antialias = true }
 
 /** Width first, rounded after each axis. */
 const pilResize = (x: Value, size: number, { interpolation }: ViewSpec["crop"]): Value => {
-  const narrowed = toLevels(MatMul(x, Transpose(pilWeights(x, 3, size, interpolation))));
-  return toLevels(MatMul(pilWeights(x, 2, size, interpolation), narrowed));
+  const narrowed = toLevels(MatMul(Cast(x, "float64"), Transpose(pilWeights(x, 3, size, interpolation))));
+  return Cast(toLevels(MatMul(pilWeights(x, 2, size, interpolation), narrowed)), "float32");
 };
 const toLevels = (x: Value): Value => Floor(Add(Clip(x, 0, 255), 0.5));
 
-/** PIL's resize along an axis of n pixels as rows of filter weights [S,n]; in float64, for ties are decided by their last bits. */
+/** PIL's resize along an axis of n pixels as rows of filter weights [S,n], whole multiples of 2⁻²² as there, so that ties round alike. */
 function pilWeights(x: Value, axis: number, size: number, interpolation: ViewSpec["crop"]["interpolation"]): Value {
   const others = [0, 1, 2, 3].filter((a) => a !== axis);
   const line = Slice(x, { starts: [0, 0, 0], ends: [1, 1, 1], axes: others });
   const ones = Add(Mul(Cast(Squeeze(line, others), "float64"), 0), 1); // [n]
   const scale = Div(ReduceSum(ones), size); // [1]
   const middles = Sub(CumSum(ones, 0), 0.5); // 0.5, 1.5, …
-  const centres = Mul(constant([size, 1], Array.from({ length: size }, (_, i) => i + 0.5), "float64"), scale); // [S,1]
+  const centres = Mul(
+    constant(
+      [size, 1],
+      Array.from({ length: size }, (_, i) => i + 0.5),
+      "float64",
+    ),
+    scale,
+  ); // [S,1]
   const distance = Abs(Div(Sub(middles, centres), Max(scale, 1))); // [S,n]
   const weights = interpolation === "bicubic" ? keys(distance) : Max(Sub(1, distance), 0);
-  return Cast(Div(weights, ReduceSum(weights, { axes: [1] })), "float32");
+  return Div(Round(Mul(Div(weights, ReduceSum(weights, { axes: [1] })), 2 ** 22)), 2 ** 22);
 }
 
 /** Keys' cubic with a = −1/2: (3t − 5)t²/2 + 1 below 1, ((5 − t)t − 8)t/2 + 2 below 2 */
@@ -221,7 +229,9 @@ const hue: Rule = {
     turn: perImage(
       stages.map((s) => {
         const { shift } = s as Extract<Stage, { op: "hue" }>;
-        return pixels === "pil" ? [wrapped(Math.trunc(shift * 255), 256)] : phases.map((p) => wrapped(p + 6 * shift + 5, 6) - 5);
+        return pixels === "pil"
+          ? [wrapped(Math.trunc(shift * 255), 256)]
+          : phases.map((p) => wrapped(p + 6 * shift + 5, 6) - 5);
       }),
     ),
   }),
@@ -241,7 +251,10 @@ const hue: Rule = {
     const sextant = Cast(Cast(byLargest(Sub(bc, gc), Sub(Add(rc, 2), bc), Sub(Add(gc, 4), rc)), "float32"), "float64");
     const turns = Add(Div(sextant, 6), 1);
     const level = (v: Value) => Floor(Mul(Cast(v, "float64"), 255));
-    const shifted = Add(level(Cast(Sub(turns, Floor(turns)), "float32")), Cast(take("turn", ["n", 1, 1, 1]), "float64"));
+    const shifted = Add(
+      level(Cast(Sub(turns, Floor(turns)), "float32")),
+      Cast(take("turn", ["n", 1, 1, 1]), "float64"),
+    );
     const around = Sub(shifted, Mul(Floor(Div(shifted, 256)), 256));
     const share = Div(level(Div(chroma, Max(highest, 1))), 255);
     const value = Cast(highest, "float64");
@@ -310,7 +323,11 @@ const perImage = (rows: readonly (readonly number[])[]): Tensor =>
 // ---------------------------------------------------------------- blur
 
 /** Normalised weights of exp(−t²/2σ²), no wider than reflection at the borders of `size` allows. */
-export function gaussianTaps(sigma: number, size: number, kernel = 2 * Math.max(1, Math.ceil(3 * sigma)) + 1): number[] {
+export function gaussianTaps(
+  sigma: number,
+  size: number,
+  kernel = 2 * Math.max(1, Math.ceil(3 * sigma)) + 1,
+): number[] {
   const radius = Math.min((kernel - 1) / 2, size - 1);
   const taps = Array.from({ length: 2 * radius + 1 }, (_, i) => Math.exp(-((i - radius) ** 2) / (2 * sigma * sigma)));
   const sum = taps.reduce((a, b) => a + b, 0);
@@ -396,7 +413,13 @@ function stagesModel(d: Draw, { size, normalize }: ViewSpec, pixels: Pixels): Ui
 function normalized(x: Value, { mean, std }: NonNullable<ViewSpec["normalize"]>): Value {
   const per = (f: (i: number) => number) => constant([3], [0, 1, 2].map(f));
   const scaled = [per((i) => 255 * mean[i]!), per((i) => (255 * std[i]!) ** 2)] as const;
-  return BatchNormalization(x, per(() => 1), per(() => 0), ...scaled, { epsilon: 0 });
+  return BatchNormalization(
+    x,
+    per(() => 1),
+    per(() => 0),
+    ...scaled,
+    { epsilon: 0 },
+  );
 }
 
 /** How views of one kind are made of crops; the augmenter runs it. */
