@@ -50,28 +50,46 @@ export function augmenter<Draw extends Cut>(
   augmentation: (view: ViewSpec) => Augmentation<Draw>,
 ): Augmenter<Draw> {
   const sessions = new Map<string, Promise<Session>>();
+  /** Memory of earlier stacks, to be written again: fresh pages cost more than the copying. */
+  const shelf: Tensor<"float32">["data"][] = [];
+  async function lent(shape: readonly number[], use: (t: Tensor) => Promise<void>): Promise<void> {
+    const n = sizeOf(shape);
+    const fit = shelf.findIndex((b) => b.length >= n);
+    const memory = fit < 0 ? new Float32Array(Math.max(n, stackValues)) : shelf.splice(fit, 1)[0]!;
+    await use({ dtype: "float32", shape, data: memory.subarray(0, n) });
+    shelf.push(memory);
+  }
   const session = (key: string, model: () => Uint8Array): Promise<Session> => {
     const known = sessions.get(key) ?? engine.session(model(), { threads: 1 });
     sessions.set(key, known);
     return known;
   };
 
-  /** Views of one key. */
-  async function stack(view: ViewSpec, a: Augmentation<Draw>, jobs: readonly Job<Draw>[]): Promise<void> {
-    const name = JSON.stringify({ ...view, name: undefined });
-    const shape = [jobs.length, 3, a.size, a.size];
-    const views = zeros("float32", shape);
+  /** Crops into `views` [n,3,S,S]. */
+  async function crop(name: string, a: Augmentation<Draw>, jobs: readonly Job<Draw>[], views: Tensor): Promise<void> {
     for (let i = 0; i < jobs.length; i += cropsAtOnce) {
       const some = jobs.slice(i, i + cropsAtOnce);
-      const crop = await session(`${name} ${some.length}`, () => a.crops(some.length));
-      const images = some.map(({ image, draw }, k) => [`image${k}`, cropped(image, draw)] as const);
-      await crop.run(Object.fromEntries(images), ["views"], { views: rows(views, i, some.length) });
+      const crops = await session(`${name} ${some.length}`, () => a.crops(some.length));
+      const images = Object.fromEntries(some.map(({ image, draw }, k) => [`image${k}`, cropped(image, draw)]));
+      await crops.run(images, ["views"], { views: rows(views, i, some.length) });
     }
-    const [{ draw: first }] = jobs as [Job<Draw>];
-    const stages = await session(`${name} ${a.key(first)}`, () => a.stages(first));
-    const result = jobs.length === 1 ? { ...jobs[0]!.place, shape } : zeros("float32", shape);
-    await stages.run({ ...a.feeds(jobs.map((j) => j.draw)), views }, ["view"], { view: result });
-    if (jobs.length > 1) jobs.forEach(({ place }, i) => place.data.set(rows(result, i, 1).data as never));
+  }
+
+  /** Views of one key, each to its place. */
+  async function make(view: ViewSpec, a: Augmentation<Draw>, jobs: readonly Job<Draw>[]): Promise<void> {
+    const name = JSON.stringify({ ...view, name: undefined });
+    const draws = jobs.map((j) => j.draw);
+    const stages = await session(`${name} ${a.key(draws[0]!)}`, () => a.stages(draws[0]!));
+    const shape = [jobs.length, 3, a.size, a.size];
+    await lent(shape, async (views) => {
+      await crop(name, a, jobs, views);
+      const run = (result: Tensor) => stages.run({ ...a.feeds(draws), views }, ["view"], { view: result });
+      if (jobs.length === 1) return void (await run({ ...jobs[0]!.place, shape }));
+      await lent(shape, async (result) => {
+        await run(result);
+        jobs.forEach(({ place }, i) => place.data.set(rows(result, i, 1).data as never));
+      });
+    });
   }
 
   return {
@@ -89,7 +107,7 @@ export function augmenter<Draw extends Cut>(
         });
         const most = Math.max(1, Math.floor(stackValues / (3 * view.size * view.size)));
         for (const group of grouped(jobs, (j) => a.key(j.draw)))
-          for (let i = 0; i < group.length; i += most) stacks.push(() => stack(view, a, group.slice(i, i + most)));
+          for (let i = 0; i < group.length; i += most) stacks.push(() => make(view, a, group.slice(i, i + most)));
       }
       await inFlight(stacks, 2 * engine.threads);
       return out;
@@ -128,15 +146,15 @@ async function inFlight(jobs: readonly (() => Promise<void>)[], width: number): 
 }
 
 /** A box of planes as uint8 [1,3,h,w], mirrored where flipped. */
-export function cropped({ width, height, data }: Image, { crop, flip }: Cut): Tensor {
+function cropped({ width, height, data }: Image, { crop, flip }: Cut): Tensor {
   const { top, left, height: h, width: w } = crop;
   const out = zeros("uint8", [1, 3, h, w]);
-  const lines = 3 * h;
-  for (let line = 0; line < lines; line++) {
-    const from = (Math.floor(line / h) * height + top + (line % h)) * width + left;
-    // all turned round afterwards, the last line goes first
-    out.data.set(data.subarray(from, from + w), (flip ? lines - 1 - line : line) * w);
-  }
-  if (flip) out.data.reverse();
+  const pixels = out.data;
+  const step = flip ? -1 : 1;
+  for (let c = 0, to = 0; c < 3; c++)
+    for (let y = top; y < top + h; y++) {
+      let from = (c * height + y) * width + (flip ? left + w - 1 : left);
+      for (const end = to + w; to < end; to++, from += step) pixels[to] = data[from]!;
+    }
   return out;
 }
