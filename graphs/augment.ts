@@ -190,6 +190,14 @@ interface Rule {
   apply(x: Value, take: Take, pixels: Pixels): Value;
 }
 
+type Triple = [Value, Value, Value];
+/** The stage of an op. */
+type Of<Op extends Stage["op"]> = Extract<Stage, { op: Op }>;
+
+/** Numbers of each image, to be broadcast over its pixels: [n,k,1,1] */
+const perImage = (rows: readonly (readonly number[])[]): Tensor =>
+  tensor("float32", [rows.length, rows[0]!.length, 1, 1], rows.flat());
+
 /** Brightness, contrast, saturation and grey: a blend of the image with black, with the mean of its luma, or with its luma. */
 const colour: Rule = {
   feeds: (stages) => ({
@@ -228,7 +236,7 @@ const hue: Rule = {
   feeds: (stages, _, pixels) => ({
     turn: perImage(
       stages.map((s) => {
-        const { shift } = s as Extract<Stage, { op: "hue" }>;
+        const { shift } = s as Of<"hue">;
         return pixels === "pil"
           ? [wrapped(Math.trunc(shift * 255), 256)]
           : phases.map((p) => wrapped(p + 6 * shift + 5, 6) - 5);
@@ -274,7 +282,7 @@ const fromHue = (p: Value, chroma: Value, highest: Value): Value =>
 /** torchvision's gaussian_blur; kernel default covers ±3σ. Reflected at the borders. */
 const gaussian: Rule = {
   feeds: (stages, size) => {
-    const taps = (stages as Blur[]).map(({ sigma, kernel }) => gaussianTaps(sigma, size, kernel));
+    const taps = (stages as Of<"blur">[]).map(({ sigma, kernel }) => gaussianTaps(sigma, size, kernel));
     return band(taps, size, "float32", reflected);
   },
   apply(x, take, pixels) {
@@ -287,7 +295,7 @@ const gaussian: Rule = {
 /** PIL's GaussianBlur: three box blurs along each axis, rounded after each; in float64, for ties are decided by the 24th bit of the weights. */
 const box: Rule = {
   feeds: (stages, size) => {
-    const taps = (stages as Blur[]).map(({ sigma }) => boxTaps(boxRadius(sigma)));
+    const taps = (stages as Of<"blur">[]).map(({ sigma }) => boxTaps(boxRadius(sigma)));
     return band(taps, size, "float64", (i, n) => Math.min(Math.max(i, 0), n - 1));
   },
   apply(x, take) {
@@ -299,9 +307,7 @@ const box: Rule = {
 
 const solarize: Rule = {
   feeds: (stages, _, pixels) => ({
-    threshold: perImage(
-      stages.map((s) => [(s as Extract<Stage, { op: "solarize" }>).threshold * (pixels === "pil" ? 256 : 255)]),
-    ),
+    threshold: perImage(stages.map((s) => [(s as Of<"solarize">).threshold * (pixels === "pil" ? 256 : 255)])),
   }),
   apply: (x, take) => Where(GreaterOrEqual(x, take("threshold", ["n", 1, 1, 1])), Sub(255, x), x),
 };
@@ -312,13 +318,6 @@ function kindOf(s: Stage, pixels: Pixels): keyof typeof rules {
   if (s.op === "blur") return pixels === "pil" && s.kernel === undefined ? "box" : "gaussian";
   return s.op === "hue" || s.op === "solarize" ? s.op : "colour";
 }
-
-type Triple = [Value, Value, Value];
-type Blur = Extract<Stage, { op: "blur" }>;
-
-/** Numbers of each image, to be broadcast over its pixels: [n,k,1,1] */
-const perImage = (rows: readonly (readonly number[])[]): Tensor =>
-  tensor("float32", [rows.length, rows[0]!.length, 1, 1], rows.flat());
 
 // ---------------------------------------------------------------- blur
 

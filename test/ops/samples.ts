@@ -401,6 +401,13 @@ export const samples = {
       (x) => o.Resize(x, { sizes: [1, 1, 1, 4] }, { mode: "linear", coordinate_transformation_mode: "align_corners" }),
       at(1, 1, 3, 1),
     ),
+    // halved: the triangle is twice as wide, the border repeated
+    forward(
+      (x) => o.Resize(o.Cast(x, "float32"), { sizes: [1, 1, 1, 4] }, { mode: "linear", antialias: 1 }),
+      (x) =>
+        [0, 2, 4, 6].map((i) => (x![Math.max(i - 1, 0)]! + 3 * x![i]! + 3 * x![i + 1]! + x![Math.min(i + 2, 7)]!) / 8),
+      index(100, 1, 1, 1, 8),
+    ),
   ],
   GridSample: [
     ...([0, 1] as const).flatMap((align_corners) =>
