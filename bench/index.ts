@@ -6,6 +6,7 @@ const benches = {
   accumulate: () => import("./accumulate.js"),
   augment: () => import("./augment.js"),
   read: () => import("./read.js"),
+  loader: () => import("./loader.js"),
 } satisfies Record<string, () => Promise<{ main(args: string[]): Promise<void> }>>;
 
 const [name = "", ...args] = process.argv.slice(2);
