@@ -35,7 +35,6 @@ export async function main([root = "samples", threads = String(availableParallel
   const aug = augmenter(engine, (v) => augmentation(v, "float"));
 
   const inputs = caseInputs(step);
-  // eslint-disable-next-line @typescript-eslint/require-await -- nothing to wait for: that is the point
   async function* fixed(): AsyncGenerator<Prepared, never> {
     for (let batch = 0; ; batch++) yield { epoch: 0, batch, inputs };
   }
