@@ -16,7 +16,7 @@ import { initialTensors } from "../src/step.js";
 import { train, type Prepared } from "../src/train.js";
 import { caseInputs, cases, caseStep } from "./cases.js";
 
-const [steps, rounds] = [8, 3];
+const [steps, rounds] = [4, 2];
 const { batch: batchSize, size } = cases.mocov2_r18_64;
 const view = mocoView(size);
 
