@@ -8,6 +8,7 @@ import { mocoView } from "../graphs/methods/mocov2.js";
 import { packageStep } from "../src/artifacts/index.js";
 import { augmenter } from "../src/data/augmenter.js";
 import { imageFolder } from "../src/data/imageFolder.js";
+import { cached } from "../src/data/cached.js";
 import { loader, type Loader } from "../src/data/loader.js";
 import { openEngine } from "../src/engines/native/index.js";
 import { random } from "../src/random.js";
@@ -47,8 +48,8 @@ export async function main([root = "samples", threads = String(availableParallel
     }
     throw new Error("The batches ended.");
   }
-  const anew = loader(data, { batchSize, seed: 0, cacheBytes: 0 });
-  const kept = loader(data, { batchSize, seed: 0 });
+  const anew = loader(data, { batchSize, seed: 0 });
+  const kept = loader(await cached(data, "memory"), { batchSize, seed: 0 });
   const feeds = { "fixed inputs": fixed, "decoded anew": () => fed(anew), "kept in memory": () => fed(kept) };
 
   /** The first step fills the pipeline and is not counted. */
