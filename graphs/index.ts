@@ -6,6 +6,7 @@ export * from "./encoder.js";
 export * from "./knn.js";
 export * from "./layers.js";
 export * from "./methods/index.js";
+export * from "./names.js";
 export * from "./optimizers.js";
 export { rootScope, statesOf, type Collected, type Mode, type Scope } from "./scope.js";
 export { trainingStep, type StepOptions } from "./step.js";
