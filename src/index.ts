@@ -22,6 +22,7 @@ export { scheduled, type Horizon, type Schedule } from "./schedules.js";
 export { scalar, tensor, zeros, type DType, type Tensor, type Tensors } from "./tensor.js";
 export { packageStep, readArtifacts, writeArtifacts, type Artifacts, type Manifest } from "./artifacts/index.js";
 export { readCheckpoint, writeCheckpoint } from "./artifacts/odtc.js";
+export { readPth, writePth, type Checkpoint } from "./artifacts/pth.js";
 export { readSafetensors, writeSafetensors } from "./artifacts/safetensors.js";
 export { openEngine, type EngineOptions, type NativeEngine } from "./engines/native/index.js";
 export type { Engine, Session, SessionOptions, TrainingSession } from "./engines/index.js";

@@ -74,7 +74,8 @@ function decoded(name: string, dtype: string, shape: number[], raw: Uint8Array):
   return fromBytes(known, shape, raw);
 }
 
-function fromBfloat16(shape: number[], raw: Uint8Array): Tensor {
+/** bfloat16 is the upper half of a float32. */
+export function fromBfloat16(shape: readonly number[], raw: Uint8Array): Tensor {
   const t = zeros("float32", shape);
   const bits = new Uint32Array(t.data.buffer, 0, sizeOf(shape));
   for (let i = 0; i < bits.length; i++) bits[i] = ((raw[2 * i]! | (raw[2 * i + 1]! << 8)) << 16) >>> 0;
