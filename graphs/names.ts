@@ -34,7 +34,7 @@ const timm: readonly Pair[] = [
 ];
 
 export const namings = {
-  own: { summary: "the names of the reference implementation", pairs: [] },
+  own: { summary: "the reference implementation", pairs: [] },
   torchvision: { summary: "torchvision's ResNets", pairs: [] },
   timm: { summary: "timm's ResNets and VisionTransformer", pairs: timm, layout: { to: withClass, from: withoutClass } },
   detectron2: { summary: "detectron2's ResNets", pairs: detectron2 },
