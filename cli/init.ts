@@ -1,53 +1,95 @@
-/** --init: weights from a file of torchvision's, timm's or our own names, or from an encoder.onnx, matched by name and shape. */
+/** --init: weights of other toolkits, of the authors' checkpoints or of our own files, matched by name and shape. */
 import { readFile } from "node:fs/promises";
+import { namings, theirName, toOurs, type Naming } from "../graphs/names.js";
+import { readPth } from "../src/artifacts/pth.js";
 import { readSafetensors } from "../src/artifacts/safetensors.js";
 import { readInitializers } from "../src/onnx/model.js";
 import type { TrainingStep } from "../src/step.js";
-import type { Tensors } from "../src/tensor.js";
-import { fromTimm } from "./timm.js";
+import { toFloat32, type Tensors } from "../src/tensor.js";
 
-/** Prefixes that other toolkits put before a backbone's names. */
-const prefixes = ["", "module.", "backbone.", "module.backbone.", "encoder.", "model."];
+/** The tensors of a file: .onnx, .safetensors, or PyTorch's .pth, .pt, .tar, .ckpt; nested dicts give dotted names. */
+export async function weightsIn(file: string): Promise<Tensors> {
+  const bytes = await readFile(file);
+  if (file.endsWith(".onnx")) return readInitializers(bytes);
+  return /\.(pth|pt|tar|ckpt|bin)$/.test(file) ? readPth(bytes) : readSafetensors(bytes).tensors;
+}
 
-/** The tensors of a step that the file holds, by the step's names; says what matched and what did not. */
+/** Where a file keeps a network's weights: whose names, and what stands before them. */
+export interface Place {
+  naming: Naming;
+  prefix: string;
+  matches: number;
+}
+
+/**
+ * The toolkit and prefix under which most of the wanted names are found; among equals our own names and what comes first in the
+ * file, so a query encoder goes before its momentum copy.
+ */
+export function placeOf(wanted: readonly string[], names: readonly string[]): Place | undefined {
+  const places = Object.values(namings).flatMap((naming: Naming) => {
+    const theirs = new Set(wanted.map((n) => theirName(naming, n)));
+    const counts = new Map<string, number>();
+    for (const name of names)
+      for (const prefix of prefixesOf(name))
+        if (theirs.has(name.slice(prefix.length))) counts.set(prefix, (counts.get(prefix) ?? 0) + 1);
+    return [...counts].map(([prefix, matches]) => ({ naming, prefix, matches }));
+  });
+  return places.reduce<Place | undefined>((best, p) => (best && best.matches >= p.matches ? best : p), undefined);
+}
+
+/** a.b.c → "", "a.", "a.b." */
+const prefixesOf = (name: string): string[] => [
+  "",
+  ...[...name.matchAll(/\./g)].map((m) => name.slice(0, m.index + 1)),
+];
+
+/** The tensors of a step's encoder that the file holds, by the step's names; says what matched and what did not. */
 export async function initialWeights(
   file: string,
   step: TrainingStep,
   encoder: string,
   say: (line: string) => void,
 ): Promise<Tensors> {
-  const bytes = await readFile(file).catch((e: Error) => {
+  const all = await weightsIn(file).catch((e: Error) => {
     throw new Error(`--init ${file} cannot be read: ${e.message}`, { cause: e });
   });
-  const read = file.endsWith(".onnx") ? readInitializers(bytes) : readSafetensors(bytes).tensors;
-  const weights = fromTimm(read, (line) => say(`--init ${file}: ${line}`));
-  const wanted = [
-    ...step.parameters.map((p) => ({ name: p.name, shape: p.value.shape })),
-    ...step.state.map((s) => ({ name: s.name, shape: s.input.shape })),
-  ].filter(({ name }) => name.startsWith(`${encoder}.`));
+  const weights = Object.fromEntries(Object.entries(all).filter(([name]) => !name.startsWith("constant/")));
+  const shapes = new Map(
+    [...step.parameters.map((p) => p.value), ...step.state.map((s) => s.input)]
+      .filter((v) => v.name!.startsWith(`${encoder}.`))
+      .map((v) => [v.name!.slice(encoder.length + 1), v.shape]),
+  );
+  const place = placeOf([...shapes.keys()], Object.keys(weights));
+  const prefix = place?.prefix ?? "";
+  const below = Object.entries(weights).filter(([name]) => name.startsWith(prefix));
+  const ours = toOurs(
+    place?.naming ?? namings.own,
+    Object.fromEntries(below.map(([name, t]) => [name.slice(prefix.length), t])),
+  );
   const found: Tensors = {};
-  const used = new Set<string>();
   const misfits: string[] = [];
-  for (const { name, shape } of wanted) {
-    const short = name.slice(encoder.length + 1);
-    const source = prefixes.map((p) => p + short).find((n) => n in weights) ?? (name in weights ? name : undefined);
-    if (source === undefined) continue;
-    used.add(source);
-    if (weights[source]!.shape.join() === shape.join()) found[name] = weights[source]!;
-    else misfits.push(`${source} is [${weights[source]!.shape}] there, [${shape}] here`);
+  for (const [name, shape] of shapes) {
+    const t = ours[name];
+    if (!t) continue;
+    if (t.shape.join() === shape.join()) found[`${encoder}.${name}`] = toFloat32(t);
+    else misfits.push(`${name} is [${t.shape}] there, [${shape}] here`);
   }
   const matched = Object.keys(found).length;
   if (matched === 0)
     throw new Error(
       `--init ${file}: none of its ${Object.keys(weights).length} tensors fits this network${misfits.length ? ` (${misfits[0]})` : ` (it has ${Object.keys(weights).slice(0, 3).join(", ")}, …)`}.`,
     );
-  const missing = wanted.filter(({ name }) => !(name in found)).map(({ name }) => name);
-  const unused = Object.keys(weights).filter((n) => !used.has(n) && !n.startsWith("constant/"));
-  const some = (list: string[]): string =>
-    list.length ? ` (${list.slice(0, 4).join(", ")}${list.length > 4 ? ", …" : ""})` : "";
+  const missing = [...shapes.keys()].filter((n) => !(`${encoder}.${n}` in found));
+  const unused = Object.keys(ours).filter((n) => !shapes.has(n) && !n.endsWith("num_batches_tracked"));
+  const elsewhere = Object.keys(weights).length - below.length;
   say(
-    `--init ${file}: ${matched} tensors matched, ${missing.length} of the network start fresh${some(missing)}, ${unused.length} of the file unused${some(unused)}.`,
+    `--init ${file}: ${matched} tensors matched${prefix && ` below ${prefix.slice(0, -1)}`}, ` +
+      `${missing.length} of the network start fresh${some(missing)}, ${unused.length} of the file unused${some(unused)}` +
+      `${elsewhere ? `, ${elsewhere} elsewhere in it not looked at` : ""}.`,
   );
   for (const m of misfits) say(`  not taken: ${m}`);
   return found;
 }
+
+const some = (names: readonly string[]): string =>
+  names.length ? ` (${names.slice(0, 4).join(", ")}${names.length > 4 ? ", …" : ""})` : "";

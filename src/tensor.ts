@@ -60,3 +60,28 @@ export function fromBytes<D extends DType>(dtype: D, shape: readonly number[], b
   bytesOf(t).set(bytes);
   return t;
 }
+
+/** The same numbers as float32. */
+export function toFloat32(t: Tensor): Tensor<"float32"> {
+  if (t.dtype === "float32") return t as Tensor<"float32">;
+  const read = t.dtype === "float16" ? halfValue : Number;
+  return tensor(
+    "float32",
+    t.shape,
+    Array.from(t.data as ArrayLike<number | bigint>, (v) => read(v as number)),
+  );
+}
+
+/** The number that 16 bits stand for: sign, 5 bits of exponent, 10 of fraction. */
+function halfValue(bits: number): number {
+  const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
+  const size =
+    exponent === 31
+      ? fraction
+        ? NaN
+        : Infinity
+      : exponent
+        ? (1 + fraction / 1024) * 2 ** (exponent - 15)
+        : fraction * 2 ** -24;
+  return bits >> 15 ? -size : size;
+}

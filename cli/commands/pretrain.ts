@@ -29,7 +29,8 @@ export default class Pretrain extends Base {
     limit: Flags.integer({ min: 1, description: "only the first N images" }),
     seed: Flags.integer({ min: 0, description: "decides weights, order and augmentation" }),
     init: Flags.string({
-      description: "start from weights: .safetensors of torchvision, timm or ours, or an encoder.onnx of ours",
+      description:
+        "start from weights: .pth, .safetensors or .onnx of ours, torchvision, timm, detectron2, or the authors' checkpoint",
     }),
     resume: Flags.boolean({ description: "continue --out, or the newest run of RECIPE" }),
     "dry-run": Flags.boolean({ description: "print the resolved recipe, views, parameters and memory, and stop" }),
