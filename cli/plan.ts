@@ -9,6 +9,7 @@ import { freshRun, newestRun, recipeIn } from "./folder.js";
 
 export interface PlanFlags {
   data?: string;
+  backbone?: string;
   out?: string;
   set: string[];
   epochs?: number;
@@ -46,6 +47,7 @@ function flagged(input: RecipeInput, flags: PlanFlags): RecipeInput {
   const out = withSettings(input, flags.set);
   if (flags.data !== undefined) out.data.root = flags.data;
   if (flags.data !== undefined && out.data.name === undefined) out.data.name = "imageFolder";
+  if (flags.backbone !== undefined) out.backbone = backboneNamed(flags.backbone) as RecipeInput["backbone"];
   if (flags.size !== undefined) out.data.size = flags.size;
   if (flags.limit !== undefined) out.data.limit = flags.limit;
   if (flags.epochs !== undefined) out.epochs = flags.epochs;
@@ -54,8 +56,30 @@ function flagged(input: RecipeInput, flags: PlanFlags): RecipeInput {
   return out;
 }
 
+/** A backbone by name, or an ONNX file that is one. */
+const backboneNamed = (text: string): { name: string; file?: string } =>
+  text.endsWith(".onnx") ? { name: "onnx", file: text } : { name: text };
+
+/** The recipe with the bytes of its backbone's ONNX file, where it has one; they stay out of everything that is written as JSON. */
+export async function withBackboneFile(recipe: Recipe): Promise<Recipe> {
+  if (recipe.backbone.name !== "onnx") return recipe;
+  const file = String(recipe.backbone.file);
+  const bytes = await readFile(file).catch((e: Error) => {
+    throw new Error(`Backbone ${file || "onnx, of which no file is named,"} cannot be read: ${e.message}`, {
+      cause: e,
+    });
+  });
+  const model = Object.assign(new Uint8Array(bytes), { toJSON: () => undefined });
+  return { ...recipe, backbone: { ...recipe.backbone, model } };
+}
+
+/** What a command line asks for. */
 export async function planned(argument: string | undefined, flags: PlanFlags): Promise<Plan> {
-  if (flags.resume) return resumed(argument, flags);
+  const plan = await (flags.resume ? resumed(argument, flags) : begun(argument, flags));
+  return { ...plan, recipe: await withBackboneFile(plan.recipe) };
+}
+
+async function begun(argument: string | undefined, flags: PlanFlags): Promise<Plan> {
   const { name, input } = await recipeNamed(argument ?? "photos");
   const recipe = resolveRecipe(flagged(input, flags));
   if (recipe.data.name === "imageFolder" && !recipe.data.root && !flags["dry-run"])

@@ -54,7 +54,8 @@ export function encoderModel(info: EncoderInfo, tensors: Tensors): Uint8Array {
     inputs: [image],
     outputs: { features, map },
     initializers: Object.fromEntries(names.map((n) => [n, tensors[n]!])),
-    metadata: { diptych: JSON.stringify(info) },
+    // a backbone's own file, if it came from one, is the model itself
+    metadata: { diptych: JSON.stringify({ ...info, options: { ...info.options, model: undefined } }) },
   });
 }
 

@@ -143,18 +143,21 @@ export interface BatchNormOptions {
   momentum?: number;
   /** Scale and shift learned; without them γ = 1, β = 0. */
   affine?: boolean;
+  /** What its tensors start at; default γ = 1, β = 0, mean 0, variance 1. */
+  start?: Record<"weight" | "bias" | "running_mean" | "running_var", Init>;
 }
+const freshStatistics = { weight: onesInit, bias: zerosInit, running_mean: zerosInit, running_var: onesInit };
 /** BatchNorm over all axes but 1, with running statistics as state (variance unbiased, as PyTorch's). */
 export function batchNorm(
   s: Scope,
   x: Value,
-  { epsilon = 1e-5, momentum = 0.1, affine = true }: BatchNormOptions = {},
+  { epsilon = 1e-5, momentum = 0.1, affine = true, start = freshStatistics }: BatchNormOptions = {},
 ): Value {
   const c = x.shape[1] as number;
-  const scale = affine ? s.parameter("weight", [c], onesInit) : constant([c], Array<number>(c).fill(1));
-  const bias = affine ? s.parameter("bias", [c], zerosInit) : constant([c], Array<number>(c).fill(0));
-  const mean = s.state("running_mean", [c], zerosInit);
-  const variance = s.state("running_var", [c], onesInit);
+  const scale = affine ? s.parameter("weight", [c], start.weight) : constant([c], Array<number>(c).fill(1));
+  const bias = affine ? s.parameter("bias", [c], start.bias) : constant([c], Array<number>(c).fill(0));
+  const mean = s.state("running_mean", [c], start.running_mean);
+  const variance = s.state("running_var", [c], start.running_var);
   if (s.mode === "eval") return BatchNormalization(x, scale, bias, mean, variance, { epsilon });
 
   const groups = s.bnGroups > 1 ? Split(x, grouped(s, x), { axis: 0 }) : [x];

@@ -15,6 +15,7 @@ export {
 } from "./onnx/graph.js";
 export { readInitializers, readModel, toModel, type GraphModel, type ModelInfo } from "./onnx/model.js";
 export * from "./ops/index.js";
+export { importGraph, type Imported, type Leaves } from "./importer.js";
 export { gradients } from "./autodiff.js";
 export { random, type Random } from "./random.js";
 export { initialTensors, type Accumulation, type Init, type Parameter, type State, type TrainingStep } from "./step.js";

@@ -15,8 +15,8 @@ export type Init =
   | { name: "unitRows" }
   /** equal to another tensor of the step: a teacher starts as its student */
   | { name: "copy"; of: string }
-  /** given values: fixed position embeddings */
-  | { name: "values"; data: readonly number[] };
+  /** given values: fixed position embeddings, weights of a file */
+  | { name: "values"; data: ArrayLike<number> };
 
 export interface Parameter {
   /** The reference implementation's state-dict path under its scope, e.g. student.backbone.conv1.weight. */

@@ -1,9 +1,7 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { below, encoderModel, network, type EncoderInfo } from "../graphs/encoder.js";
 import { rootScope } from "../graphs/scope.js";
 import { packageStep } from "../src/artifacts/index.js";
@@ -14,29 +12,8 @@ import { initialTensors } from "../src/step.js";
 import { zeros } from "../src/tensor.js";
 import { trainingEngine } from "./engine.js";
 import { evaluate } from "./evaluate.js";
+import { judged } from "./judged.js";
 import { tinyInputs, tinyScalars, tinyStep } from "./tinyRun.js";
-
-const root = fileURLToPath(new URL("../../", import.meta.url));
-
-/** The independent judge: onnxruntime-node in a process of its own. */
-function judged(
-  file: string,
-  shape: number[],
-  data: Float32Array,
-): Record<"features" | "map", { dims: number[]; data: number[] }> {
-  const program = `
-    const ort = require("onnxruntime-node");
-    const { file, shape, data } = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
-    ort.InferenceSession.create(file).then((s) => s.run({ image: new ort.Tensor("float32", Float32Array.from(data), shape) })).then((out) =>
-      console.log(JSON.stringify(Object.fromEntries(Object.entries(out).map(([k, t]) => [k, { dims: t.dims, data: [...t.data] }])))));`;
-  const out = execFileSync(process.execPath, ["-e", program], {
-    encoding: "utf8",
-    cwd: root,
-    input: JSON.stringify({ file, shape, data: [...data] }),
-    maxBuffer: 1e8,
-  });
-  return JSON.parse(out) as never;
-}
 
 describe("encoder.onnx", () => {
   it("equals the trained network in evaluation mode, at other batch and image sizes, in onnxruntime-node", async () => {
@@ -66,7 +43,7 @@ describe("encoder.onnx", () => {
       const image = zeros("float32", shape);
       const r = random(0, "image", b);
       for (let i = 0; i < image.data.length; i++) image.data[i] = r.uniform();
-      const got = judged(join(dir, "encoder.onnx"), shape, image.data);
+      const got = judged(join(dir, "encoder.onnx"), image);
       // the training network's own code, in its dialect, in evaluation mode
       const { scope, collected } = rootScope("training", "eval");
       const x = input("image", "float32", shape);
@@ -83,8 +60,8 @@ describe("encoder.onnx", () => {
       ];
       const want = await evaluate(engine, inputs, { features, map }, { ...tensors, image });
       for (const name of ["features", "map"] as const) {
-        assert.deepEqual(got[name].dims, [...want[name]!.shape]);
-        got[name].data.forEach((v, i) =>
+        assert.deepEqual(got[name]!.dims, [...want[name]!.shape]);
+        got[name]!.data.forEach((v, i) =>
           assert.ok(Math.abs(v - Number(want[name]!.data[i])) < 1e-5 * (1 + Math.abs(v)), `${name}[${i}]`),
         );
       }

@@ -13,12 +13,14 @@ export default class Build extends Base {
 
   async run() {
     const { args, flags } = await this.parse(Build);
-    const { recipeNamed } = await import("../plan.js");
+    const { recipeNamed, withBackboneFile } = await import("../plan.js");
     const { resolveRecipe, withSettings } = await import("../recipes/schema.js");
     const { stepOf } = await import("../run.js");
     const { packageStep, writeArtifacts } = await import("../../src/artifacts/index.js");
     const { initialTensors } = await import("../../src/step.js");
-    const recipe = resolveRecipe(withSettings((await recipeNamed(args.recipe)).input, flags.set));
+    const recipe = await withBackboneFile(
+      resolveRecipe(withSettings((await recipeNamed(args.recipe)).input, flags.set)),
+    );
     const step = stepOf(recipe, "training");
     await writeArtifacts(flags.out, packageStep(step, initialTensors(step, recipe.seed), ["training"]));
     this.log(flags.out);

@@ -8,6 +8,7 @@ export default class Pretrain extends Base {
     "<%= config.bin %> pretrain sample",
     "<%= config.bin %> pretrain --data photos/",
     "<%= config.bin %> pretrain densecl-r18-64 --data photos/ --set method.temperature=0.1 --epochs 50",
+    "<%= config.bin %> pretrain photos --data photos/ --backbone convnext.onnx",
     "<%= config.bin %> pretrain --resume --out runs/photos-1",
   ];
   static override args = {
@@ -16,6 +17,9 @@ export default class Pretrain extends Base {
   static override flags = {
     ...engineFlags,
     data: Flags.string({ description: "folder of images; DIR/train is used where there is one" }),
+    backbone: Flags.string({
+      description: "a backbone's name, or any ONNX file with one image input, to train on from its weights",
+    }),
     out: Flags.string({ description: "run folder; default runs/RECIPE-N" }),
     set: Flags.string({
       multiple: true,

@@ -2,6 +2,7 @@
 import type { Value } from "../../src/onnx/graph.js";
 import type { Scope } from "../scope.js";
 import { smallAlexNet } from "./alexnet.js";
+import { onnx } from "./onnx.js";
 import { resnet18, resnet34, resnet50 } from "./resnet.js";
 import { vitBase, vitSmall, vitTiny } from "./vit.js";
 
@@ -26,8 +27,14 @@ export interface Backbone<Options> {
 }
 
 /* eslint-disable @typescript-eslint/no-explicit-any -- options differ from entry to entry */
-export const backbones = { resnet18, resnet34, resnet50, vitTiny, vitSmall, vitBase, smallAlexNet } satisfies Record<
-  string,
-  Backbone<any>
->;
+export const backbones = {
+  resnet18,
+  resnet34,
+  resnet50,
+  vitTiny,
+  vitSmall,
+  vitBase,
+  smallAlexNet,
+  onnx,
+} satisfies Record<string, Backbone<any>>;
 export type BackboneName = keyof typeof backbones;

@@ -266,6 +266,68 @@ export function readModel(bytes: Uint8Array): ModelInfo {
   };
 }
 
+/** An attribute as it is read; graphs inside nodes (If, Loop) are only named. */
+export type ReadAttribute = number | string | readonly number[] | Tensor | { readonly graph: string };
+
+/** A node by the names of its values; "" where an optional one is left out. */
+export interface ReadNode {
+  readonly name: string;
+  readonly type: string;
+  readonly domain: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly attributes: Readonly<Record<string, ReadAttribute | undefined>>;
+}
+
+/** A model as it stands in its file, nodes in order. */
+export interface ReadGraph {
+  readonly inputs: ModelInfo["inputs"];
+  readonly outputs: readonly string[];
+  readonly initializers: Tensors;
+  readonly nodes: readonly ReadNode[];
+}
+
+/** The graph of a model, for import. */
+export function readGraph(bytes: Uint8Array): ReadGraph {
+  const { inputs, outputs } = readModel(bytes);
+  const { graph } = decode(bytes);
+  return {
+    inputs,
+    outputs: outputs.map((o) => o.name),
+    initializers: readInitializers(bytes),
+    nodes: (graph!.node ?? []).map((n) => ({
+      name: n.name || n.output![0]!,
+      type: n.opType!,
+      domain: n.domain ?? "",
+      inputs: n.input ?? [],
+      outputs: n.output ?? [],
+      attributes: Object.fromEntries((n.attribute ?? []).map((a) => [a.name!, readAttribute(a as never)])),
+    })),
+  };
+}
+
+function readAttribute(
+  a: Record<"f" | "i", number> & { type: number; s: Uint8Array; t: never; floats: number[]; ints: unknown[] },
+): ReadAttribute {
+  const { FLOATS, GRAPH } = onnx.AttributeProto.AttributeType;
+  switch (a.type) {
+    case FLOAT:
+      return a.f;
+    case INT:
+      return Number(a.i);
+    case STRING:
+      return new TextDecoder().decode(a.s);
+    case TENSOR:
+      return fromProto(a.t);
+    case FLOATS:
+      return a.floats;
+    case INTS:
+      return a.ints.map(Number);
+    default:
+      return { graph: a.type === GRAPH ? "a graph" : `type ${a.type}` };
+  }
+}
+
 /** The initializers of a model, by name: the weights of an encoder. */
 export function readInitializers(bytes: Uint8Array): Tensors {
   return Object.fromEntries((decode(bytes).graph?.initializer ?? []).map((t) => [t.name!, fromProto(t as never)]));
@@ -276,6 +338,8 @@ function fromProto(
 ): Tensor {
   const dtype = dtypeOf(t.dataType);
   const shape = t.dims.map(Number);
+  if (((t.externalData as { length: number } | undefined)?.length ?? 0) > 0)
+    throw new Error(`"${String(t.name)}" lies in a file beside the model; save it as one file.`);
   if (t.rawData?.length || sizeOf(shape) === 0) return fromBytes(dtype, shape, t.rawData ?? new Uint8Array());
   const typed = [t.floatData, t.int32Data, t.int64Data, t.doubleData].find(
     (d) => (d as ArrayLike<number>)?.length,
