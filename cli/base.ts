@@ -8,7 +8,28 @@ export abstract class Base extends Command {
   protected say = (line: string): void => {
     process.stderr.write(`${line}\n`);
   };
+
+  /** A count that rewrites its line on a terminal, and what it comes to. */
+  protected counter(what: string) {
+    const began = performance.now();
+    let seen = 0;
+    const perSecond = (): number => (1000 * seen) / (performance.now() - began);
+    const show = (done: number, total: number): void => {
+      seen = done;
+      if (process.stderr.isTTY)
+        process.stderr.write(
+          `\r${done}/${total} ${what}, ${perSecond().toFixed(0)} a second${done === total ? "\n" : ""}`,
+        );
+    };
+    return { show, perSecond };
+  }
 }
+
+export const encoderFlags = {
+  size: Flags.integer({ min: 1, description: "pixels a side, for a foreign encoder" }),
+  mean: Flags.string({ description: "r,g,b in 0–1, for a foreign encoder that does not normalise" }),
+  std: Flags.string({ description: "r,g,b in 0–1" }),
+};
 
 export const engineFlags = {
   engine: Flags.string({

@@ -1,5 +1,5 @@
-/** Evaluate and embed: an encoder file and a folder in, numbers or rows out. */
-import { readFile, writeFile } from "node:fs/promises";
+/** Evaluate: an encoder file and a folder in, numbers out. */
+import { readFile } from "node:fs/promises";
 import {
   extractFeatures,
   imageBatches,
@@ -73,39 +73,4 @@ export async function judgeKnn(engine: Engine, encoderFile: string, flags: Judge
     classes: train.classes.length,
     protocol: val ? "train as bank, val as queries" : "leave-one-out",
   };
-}
-
-/** Features of every image of a folder, as a .npy file of float32 [N, D], and the names beside it. */
-export async function embed(
-  engine: Engine,
-  encoderFile: string,
-  folder: string,
-  out: string,
-  flags: Pick<JudgeFlags, "size" | "mean" | "std">,
-  progress: (done: number, total: number) => void,
-) {
-  const encoder = await encoderAt(encoderFile);
-  const data = (await open(folder, "train"))!;
-  const p = preprocessing(encoder, flags);
-  const features = await extractFeatures(engine, encoder, imageBatches(engine, data, p), data.length, (done) =>
-    progress(done, data.length),
-  );
-  await writeFile(out, npy(features));
-  await writeFile(
-    `${out.replace(/\.npy$/, "")}.txt`,
-    Array.from({ length: data.length }, (_, i) => data.key(i)).join("\n") + "\n",
-  );
-  return { images: data.length, width: features.width, out };
-}
-
-/** NumPy's format 1.0: magic, header length, a dict padded to 64 bytes, row-major data. */
-function npy({ data, length, width }: Features): Uint8Array {
-  const dict = `{'descr': '<f4', 'fortran_order': False, 'shape': (${length}, ${width}), }`;
-  const header = dict.padEnd(Math.ceil((10 + dict.length + 1) / 64) * 64 - 11) + "\n";
-  const head = Buffer.concat([
-    Buffer.from("\x93NUMPY\x01\x00", "latin1"),
-    Buffer.from([header.length & 255, header.length >> 8]),
-    Buffer.from(header, "latin1"),
-  ]);
-  return Buffer.concat([head, Buffer.from(data.buffer, data.byteOffset, data.byteLength)]);
 }

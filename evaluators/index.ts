@@ -2,4 +2,5 @@
 export * from "./collapse.js";
 export * from "./features.js";
 export * from "./knn.js";
+export * from "./maps.js";
 export * from "./principal.js";

@@ -2,6 +2,7 @@
 export * from "./augment.js";
 export * from "./backbones/index.js";
 export * from "./clipping.js";
+export * from "./correspondence.js";
 export * from "./encoder.js";
 export * from "./knn.js";
 export * from "./layers.js";

@@ -1,0 +1,85 @@
+/** What the inference commands are given: an encoder, a folder or photographs. */
+import { readFile } from "node:fs/promises";
+import sharp from "sharp";
+import { preprocessingOf, type Preprocessing } from "../../evaluators/features.js";
+import { cifarFolder } from "../../src/data/cifar10.js";
+import { datasets, type Dataset } from "../../src/data/index.js";
+import { readModel } from "../../src/onnx/model.js";
+import { zeros, type Tensor } from "../../src/tensor.js";
+
+export interface EncoderFlags {
+  size?: number;
+  mean?: string;
+  std?: string;
+}
+
+export interface Encoder {
+  bytes: Uint8Array;
+  preprocessing: Preprocessing;
+  /** Takes any height and width. */
+  anySize: boolean;
+}
+
+/** An encoder file with how images enter it. */
+export async function encoderAt(file: string, { size, mean, std }: EncoderFlags): Promise<Encoder> {
+  const bytes = await readFile(file).catch((e: Error) => {
+    throw new Error(`Encoder ${file} cannot be read: ${e.message}`, { cause: e });
+  });
+  const normalize = mean && std ? { mean: triple("mean", mean), std: triple("std", std) } : undefined;
+  const preprocessing = preprocessingOf(bytes, { size, ...(normalize && { normalize }) });
+  const [, , h, w] = readModel(bytes).inputs[0]!.shape;
+  return { bytes, preprocessing, anySize: typeof h !== "number" && typeof w !== "number" };
+}
+
+function triple(flag: string, text: string): number[] {
+  const values = text.split(",").map(Number);
+  if (values.length === 3 && values.every((v) => Number.isFinite(v))) return values;
+  throw new Error(`Expected three numbers for --${flag}, as 0.5,0.5,0.5, but received ${text}.`);
+}
+
+/** Every image of a folder (its train split, where it has one), or of the fetched CIFAR-10. */
+export async function imagesIn(root: string): Promise<Dataset> {
+  const source = root === "cifar10" ? datasets.cifar10 : datasets.imageFolder;
+  return (await source.open({ root: root === "cifar10" ? cifarFolder() : root, split: "train", shortSide: 256 }))!;
+}
+
+export interface Photograph {
+  file: string;
+  /** [1,3,H,W] as the encoder takes it. */
+  image: Tensor;
+}
+
+/** A photograph whole, its long side `side` pixels, both sides multiples of 32; square where the encoder's size is fixed. */
+export async function photograph(file: string, encoder: Encoder, side: number): Promise<Photograph> {
+  const { size, normalize } = encoder.preprocessing;
+  try {
+    const upright = sharp(file).autoOrient();
+    const { width, height } = await sharp(await upright.toBuffer()).metadata();
+    const long = Math.max(width, height);
+    const of = (length: number): number =>
+      encoder.anySize ? Math.max(32, Math.round((length / long) * (side / 32)) * 32) : size;
+    const [w, h] = [of(width), of(height)];
+    const pixels = await sharp(file)
+      .autoOrient()
+      .resize({ width: w, height: h, fit: "fill" })
+      .toColourspace("srgb")
+      .removeAlpha()
+      .raw()
+      .toBuffer();
+    const image = zeros("float32", [1, 3, h, w]);
+    const channels = pixels.length / (w * h);
+    for (let c = 0; c < 3; c++) {
+      const [mean, std] = [normalize?.mean[c] ?? 0, normalize?.std[c] ?? 1];
+      for (let i = 0; i < h * w; i++)
+        image.data[c * h * w + i] = (pixels[i * channels + Math.min(c, channels - 1)]! / 255 - mean) / std;
+    }
+    return { file, image };
+  } catch (error) {
+    throw new Error(`${file} cannot be read as a picture: ${(error as Error).message.split("\n")[0]}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Pixels of the long side unless --side says more: the trained size, and at least 224 for the sake of a fine map. */
+export const usualSide = ({ preprocessing }: Encoder): number => Math.max(preprocessing.size, 224);
