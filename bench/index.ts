@@ -7,6 +7,7 @@ const benches = {
   augment: () => import("./augment.js"),
   read: () => import("./read.js"),
   loader: () => import("./loader.js"),
+  embed: () => import("./embed.js"),
 } satisfies Record<string, () => Promise<{ main(args: string[]): Promise<void> }>>;
 
 const [name = "", ...args] = process.argv.slice(2);
