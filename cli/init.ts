@@ -82,12 +82,15 @@ export async function initialWeights(
   const missing = [...shapes.keys()].filter((n) => !(`${encoder}.${n}` in found));
   const unused = Object.keys(ours).filter((n) => !shapes.has(n) && !n.endsWith("num_batches_tracked"));
   const elsewhere = Object.keys(weights).length - below.length;
+  const { summary } = place!.naming;
   say(
     `--init ${file}: ${matched} tensors matched${prefix && ` below ${prefix.slice(0, -1)}`}, ` +
       `${missing.length} of the network start fresh${some(missing)}, ${unused.length} of the file unused${some(unused)}` +
-      `${elsewhere ? `, ${elsewhere} elsewhere in it not looked at` : ""}.`,
+      `${elsewhere ? `, ${elsewhere} elsewhere in it not looked at` : ""}. Its names are those of ${summary}.`,
   );
   for (const m of misfits) say(`  not taken: ${m}`);
+  if (unused.some((n) => n.endsWith("qkv.bias")))
+    say("  its attention has biases: --set backbone.qkvBias=true (and, for timm's, --set backbone.epsilon=1e-6).");
   return found;
 }
 

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parquetReadObjects } from "hyparquet";
 import sharp from "sharp";
 import { embed, type EmbedOptions } from "../../cli/inference/embed.js";
@@ -19,6 +21,7 @@ import { portableEngine } from "../engine.js";
 import { tinyStep } from "../tinyRun.js";
 
 const engine = portableEngine();
+const bin = fileURLToPath(new URL("../../../bin/diptych.cjs", import.meta.url));
 
 describe("inference", function () {
   this.timeout(120_000);
@@ -169,6 +172,29 @@ describe("inference", function () {
     const { width, height } = await sharp(join(dir, "n.png")).metadata();
     assert.ok(width > 5 * 144 && height > 144);
     assert.match(readFileSync(join(dir, "n.html"), "utf8"), /<img src="data:image\/jpeg;base64,/);
+  });
+
+  it("has a command for each, and prints one object with --json", () => {
+    const run = (...args: string[]) => {
+      const { status, stdout, stderr } = spawnSync(process.execPath, [bin, ...args, "--json"], { encoding: "utf8" });
+      assert.equal(status, 0, stderr);
+      return JSON.parse(stdout) as Record<string, unknown>;
+    };
+    const file = join(dir, "encoder.onnx");
+    const photo = join(photos, "000.png");
+    const onEngine = ["--engine", "portable"];
+    assert.equal(run("embed", file, photos, "--out", join(dir, "c.csv"), ...onEngine).images, 70);
+    assert.equal((run("neighbors", file, photos, "--out", join(dir, "c.html"), ...onEngine).rows as []).length, 6);
+    assert.equal(
+      run("correspond", file, photo, photo, "--side", "64", "--out", join(dir, "c.png"), ...onEngine).mutual,
+      64,
+    );
+    assert.equal(
+      (run("features", file, photo, photo, "--side", "64", "--out", join(dir, "c.png"), ...onEngine).images as [])
+        .length,
+      2,
+    );
+    assert.equal(run("export", file, "--format", "pth", "--out", join(dir, "c.pth")).keys, "torchvision");
   });
 
   it("mutual matches of a map and the same map shuffled undo the shuffle", async () => {
