@@ -12,6 +12,8 @@ export interface Run {
 }
 
 const top1 = ({ top1, se }: Top1): string => `${top1.toFixed(2)} ± ${se.toFixed(2)}`;
+const judgedIn = (books: Books): Top1[] => books.scores.flatMap((s) => s.knn ?? []);
+const pixelsIn = (books: Books): Top1 | undefined => books.lives.findLast((l) => l.pixels)?.pixels;
 const line = (books: Books, key: string): Point[] => books.steps.map((row) => [row.step, row[key]!] as const);
 const byEpoch = (scores: readonly Score[], value: (s: Score) => number | undefined): Point[] =>
   scores.flatMap((s) => {
@@ -19,15 +21,15 @@ const byEpoch = (scores: readonly Score[], value: (s: Score) => number | undefin
     return v === undefined ? [] : [[s.epoch, v] as const];
   });
 
-/** Steps' columns that get no chart of their own. */
-const books = new Set(["step", "epoch", "loss", "stepMs", "waitMs"]);
+/** What steps report and no chart of its own shows. */
+const uncharted = new Set(["step", "epoch", "loss", "stepMs", "waitMs"]);
 
 /** Every curve of a run: loss, kNN, collapse panel, then what else its steps reported, as far as it changes. */
 export function charts({ books: b }: Run): Chart[] {
-  const pixels = b.lives.findLast((l) => l.pixels)?.pixels;
+  const pixels = pixelsIn(b);
   const mark = pixels && { label: `raw pixels ${pixels.top1.toFixed(2)}`, y: pixels.top1 };
   const changing = Object.keys(b.steps[0] ?? {}).filter(
-    (key) => !books.has(key) && b.steps.some((row) => row[key] !== b.steps[0]![key]),
+    (key) => !uncharted.has(key) && b.steps.some((row) => row[key] !== b.steps[0]![key]),
   );
   const bySteps = (key: string): Chart => {
     const points = line(b, key);
@@ -49,11 +51,11 @@ export function charts({ books: b }: Run): Chart[] {
 }
 
 function cards({ books: b, recipe }: Run): string {
-  const judged = b.scores.flatMap((s) => s.knn ?? []);
-  const pixels = b.lives.findLast((l) => l.pixels)?.pixels;
+  const judged = judgedIn(b);
+  const pixels = pixelsIn(b);
   const [first, last] = [b.steps[0], b.steps.at(-1)];
   const half = b.steps.slice(b.steps.length >> 1).map((s) => s.stepMs! + s.waitMs!);
-  const pace = (1000 * recipe.batchSize * half.length) / half.reduce((x, y) => x + y, 0);
+  const pace = (1000 * recipe.accumulate * recipe.batchSize * half.length) / half.reduce((x, y) => x + y, 0);
   const panel = b.scores.at(-1)?.panel;
   const entries: [label: string, value: string][] = [];
   if (judged.length) entries.push([`kNN top1, from ${judged[0]!.top1.toFixed(2)} at the start`, top1(judged.at(-1)!)]);
@@ -144,8 +146,8 @@ export const comparedColumns = [
 
 /** A run's row in the table. */
 export function compared({ name, recipe, books: b }: Run): string[] {
-  const judged = b.scores.flatMap((s) => s.knn ?? []);
-  const pixels = b.lives.findLast((l) => l.pixels)?.pixels;
+  const judged = judgedIn(b);
+  const pixels = pixelsIn(b);
   const score = (v: Top1 | undefined): string => (v ? top1(v) : "–");
   const last = b.steps.at(-1);
   return [
