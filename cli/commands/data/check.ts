@@ -1,5 +1,5 @@
 import { Args } from "@oclif/core";
-import { Base, counter } from "../../base.js";
+import { Base } from "../../base.js";
 
 export default class Check extends Base {
   static override description =
@@ -10,7 +10,7 @@ export default class Check extends Base {
   async run() {
     const { args } = await this.parse(Check);
     const { inspect } = await import("../../../src/data/inspect.js");
-    const { images, unreadable } = await inspect(args.folder, counter("images"));
+    const { images, unreadable } = await inspect(args.folder, this.counter("images").show);
     for (const { file, reason } of unreadable) this.log(`${file}: ${reason}`);
     this.say(`${images - unreadable.length} of ${images} images can be read.`);
     if (unreadable.length) process.exitCode = 1;

@@ -1,5 +1,5 @@
 import { Args } from "@oclif/core";
-import { Base, counter } from "../../base.js";
+import { Base } from "../../base.js";
 
 export default class Inspect extends Base {
   static override description =
@@ -10,7 +10,7 @@ export default class Inspect extends Base {
   async run() {
     const { args } = await this.parse(Inspect);
     const { inspect } = await import("../../../src/data/inspect.js");
-    const found = await inspect(args.folder, counter("images"));
+    const found = await inspect(args.folder, this.counter("images").show);
     const some = (files: readonly string[]): string =>
       `${files.length} (${files.slice(0, 3).join(", ")}${files.length > 3 ? ", …" : ""})`;
     const counts = (record: Record<string, number>): string =>

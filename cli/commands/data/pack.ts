@@ -1,5 +1,5 @@
 import { Args, Flags } from "@oclif/core";
-import { Base, counter } from "../../base.js";
+import { Base } from "../../base.js";
 
 export default class Pack extends Base {
   static override description =
@@ -21,7 +21,7 @@ export default class Pack extends Base {
     const { images, bytes } = await pack(await openStore(args.folder), flags.out, {
       shortSide: flags["short-side"],
       onBroken: (path, reason) => this.say(`${path} cannot be read and is left out: ${reason}`),
-      progress: counter("images"),
+      progress: this.counter("images").show,
     });
     this.log(`${flags.out}: ${images} images, ${(bytes / 1e6).toFixed(1)} MB`);
     return { out: flags.out, images, bytes };
