@@ -5,10 +5,11 @@
 import { accumulate, type Accumulated } from "./accumulate.js";
 import type { Detections, GroundTruth } from "./columns.js";
 import { ignoredObjects, lowestOverlap, match } from "./match.js";
+import { classesOf, eachGroup, selectedCategories } from "./groups.js";
 import { allRows, byKey, byScore } from "./order.js";
-import { overlapOf, type Group, type Overlap } from "./overlap.js";
+import { overlapOf, type Overlap } from "./overlap.js";
 import { defaultParameters, type Parameters } from "./parameters.js";
-import { average, summarize } from "./summary.js";
+import { summarize } from "./summary.js";
 
 export * as mask from "./mask.js";
 export type { Accumulated } from "./accumulate.js";
@@ -16,7 +17,8 @@ export { iouTypes, Masks, type Detections, type GroundTruth, type IouType, type 
 export { bytesSource, fileSource, type Source } from "./json.js";
 export { defaultParameters, type AreaRange, type Parameters } from "./parameters.js";
 export { readDetections, readGroundTruth, type Read } from "./read.js";
-export { table } from "./summary.js";
+export { table, threePlaces } from "./summary.js";
+export { tide, tideDefaults, tideErrors, type TideError, type TideOptions, type TideResult } from "./tide.js";
 
 export interface CocoResult extends Accumulated {
   /** Twelve numbers, of keypoints ten, in pycocotools' order. */
@@ -41,34 +43,24 @@ export function cocoEval(
 ): CocoResult {
   const parameters = checked({ ...defaultParameters(options.iouType), ...options }, gt, dt);
   const { useCategories, areas, thresholds, iouType } = parameters;
-  const categories = gt.categories.filter(({ id }) => parameters.categories?.includes(id) ?? true);
-  const K = useCategories ? categories.length : 1;
-
-  const place = new Map(categories.map((c, k) => [c, k]));
-  const classOf = gt.categories.map((c) => (useCategories ? (place.get(c) ?? -1) : place.has(c) ? 0 : -1));
-  const wanted = parameters.images && new Set(parameters.images);
-  const images = gt.images.id.length;
-  /** Class and image of each row: −1 where it does not count. */
-  const keysOf = ({ image, category }: GroundTruth | Detections) => {
-    const counts = (i: number) => image[i]! >= 0 && (!wanted || wanted.has(gt.images.id[image[i]!]!));
-    return {
-      classes: category.map((c, i) => (c >= 0 && counts(i) ? classOf[c]! : -1)),
-      rows: byKey(byKey(allRows(image.length), category, gt.categories.length), image, images),
-    };
-  };
-  const truths = keysOf(gt);
-  const found = keysOf(dt);
-  const ranked = byScore(found.rows, dt.score);
-  const g = byKey(truths.rows, truths.classes, K);
-  const d = byKey(byKey(ranked, dt.image, images), found.classes, K);
+  const categories = useCategories ? selectedCategories(gt, parameters) : [{ id: -1, name: "" }];
+  const [K, images] = [categories.length, gt.images.id.length];
+  const [truths, found] = [classesOf(gt, gt, parameters), classesOf(dt, gt, parameters)];
+  /** By image, in it by category and place in the file: the order of ties. */
+  const inOrder = ({ length, category, image }: GroundTruth | Detections) =>
+    byKey(byKey(allRows(length), category, gt.categories.length), image, images);
+  const ranked = byScore(inOrder(dt), dt.score);
+  const g = byKey(inOrder(gt), truths, K);
+  const d = byKey(byKey(ranked, dt.image, images), found, K);
+  const key = (classes: Int32Array, image: Int32Array) => Float64Array.from(classes, (k, i) => k * images + image[i]!);
 
   // pycocotools compares no keypoints across categories
   const compares = useCategories || iouType !== "keypoints";
-  const none: Overlap = (d, g, out) => void out.fill(0);
+  const none: Overlap = (_d, _g, out) => void out.fill(0);
   const matches = match(
     dt,
     gt,
-    (visit) => eachGroup(d, found.classes, dt.image, g, truths.classes, gt.image, visit),
+    (visit) => eachGroup(d, key(found, dt.image), g, key(truths, gt.image), visit),
     compares ? overlapOf(dt, gt, lowestOverlap(thresholds), parameters) : none,
     parameters,
   );
@@ -76,37 +68,14 @@ export function cocoEval(
   const ignored = ignoredObjects(gt, areas);
   for (const row of g)
     for (let a = 0; a < areas.length; a++)
-      if (!ignored[a * gt.length + row]) objects[truths.classes[row]! * areas.length + a]!++;
-  const accumulated = accumulate(split(ranked, found.classes, K), dt.score, matches, objects, parameters);
+      if (!ignored[a * gt.length + row]) objects[truths[row]! * areas.length + a]!++;
+  const accumulated = accumulate(split(ranked, found, K), dt.score, matches, objects, parameters);
   return {
     ...accumulated,
     stats: summarize(accumulated, parameters),
-    categories: useCategories ? categories : [{ id: -1, name: "" }],
+    categories,
     parameters,
   };
-}
-
-/** Walks detections and truths, both in order of class and image, and visits those of the same. */
-function eachGroup(
-  d: Int32Array,
-  dClass: Int32Array,
-  dImage: Int32Array,
-  g: Int32Array,
-  gClass: Int32Array,
-  gImage: Int32Array,
-  visit: (d: Group, g: Group) => void,
-): void {
-  let gFrom = 0;
-  for (let from = 0, to: number; from < d.length; from = to) {
-    const [k, image] = [dClass[d[from]!]!, dImage[d[from]!]!];
-    for (to = from + 1; to < d.length && dClass[d[to]!] === k && dImage[d[to]!] === image;) to++;
-    const before = (row: number): boolean => gClass[row]! < k || (gClass[row] === k && gImage[row]! < image);
-    while (gFrom < g.length && before(g[gFrom]!)) gFrom++;
-    let gTo = gFrom;
-    while (gTo < g.length && gClass[g[gTo]!] === k && gImage[g[gTo]!] === image) gTo++;
-    visit({ rows: d, from, to }, { rows: g, from: gFrom, to: gTo });
-    gFrom = gTo;
-  }
 }
 
 /** Rows by class, in their order. */

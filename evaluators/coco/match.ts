@@ -1,6 +1,7 @@
 /** Which detection finds which object, per category and image, as pycocotools' evaluateImg matches them. */
 import type { Detections, GroundTruth } from "./columns.js";
-import type { Group, Overlap } from "./overlap.js";
+import type { Group } from "./groups.js";
+import type { Overlap } from "./overlap.js";
 import type { Parameters } from "./parameters.js";
 
 /** Per area range and detection [A, n], a bit per threshold. */

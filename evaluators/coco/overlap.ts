@@ -1,16 +1,10 @@
 /** How much detections and ground truth overlap: box IoU, mask IoU, or object keypoint similarity. */
 import type { Detections, GroundTruth, Masks } from "./columns.js";
+import type { Group } from "./groups.js";
 import type { Parameters } from "./parameters.js";
 import { Canvas } from "./polygon.js";
 import { boxIouOf, iouOf } from "./rle.js";
 import { sum } from "./sum.js";
-
-/** Rows [from, to) of an order. */
-export interface Group {
-  rows: Int32Array;
-  from: number;
-  to: number;
-}
 
 /**
  * Fills out[d, g] with the overlaps of two groups. Those below `lowest` may be given as 0. Where the truth is a crowd it is the share of the
