@@ -17,15 +17,6 @@ export interface Accumulated {
   scores: Float64Array;
 }
 
-/** Scores and matches of one category's detections, by score. */
-interface Ranked {
-  rank: Int32Array;
-  score: Float64Array;
-  /** [A, n] */
-  matched: Int32Array;
-  ignored: Int32Array;
-}
-
 /** `order`: each category's detections, by score, ties in order of images; `objects` [K, A]: how many are to be found. */
 export function accumulate(
   order: readonly Int32Array[],
@@ -38,14 +29,13 @@ export function accumulate(
   const precision = new Float64Array(T * R * K * A * M).fill(-1);
   const scores = new Float64Array(T * R * K * A * M).fill(-1);
   const recall = new Float64Array(T * K * A * M).fill(-1);
+  const curve = new Curves(T, Math.max(0, ...order.map((rows) => rows.length)));
   order.forEach((rows, k) => {
-    const ranked = gather(rows, score, matches, A);
-    const curve = new Curves(T, rows.length);
     for (let a = 0; a < A; a++) {
       const positives = objects[k * A + a]!;
       if (positives === 0) continue;
       for (let m = 0; m < M; m++) {
-        curve.draw(ranked, a, maxDets[m]!);
+        curve.draw(rows, score, matches, a, maxDets[m]!);
         for (let t = 0; t < T; t++) {
           recall[((t * K + k) * A + a) * M + m] = curve.found[t]! / positives;
           curve.read(t, positives, recalls, precision, scores, ((t * R * K + k) * A + a) * M + m, K * A * M);
@@ -54,21 +44,6 @@ export function accumulate(
     }
   });
   return { T, R, K, A, M, precision, recall, scores };
-}
-
-function gather(rows: Int32Array, score: Float64Array, matches: Matches, A: number): Ranked {
-  const all = score.length;
-  const pick = (from: Int32Array): Int32Array => {
-    const own = new Int32Array(A * rows.length);
-    for (let a = 0, at = 0; a < A; a++) for (const row of rows) own[at++] = from[a * all + row]!;
-    return own;
-  };
-  return {
-    rank: rows.map((row) => matches.rank[row]!),
-    score: Float64Array.from(rows, (row) => score[row]!),
-    matched: pick(matches.matched),
-    ignored: pick(matches.ignored),
-  };
 }
 
 /** Precision over recall at each threshold. Only detections that find an object raise either, so only those are kept. */
@@ -93,18 +68,20 @@ class Curves {
     this.score = new Float64Array(T * n);
   }
 
-  draw({ rank, score, matched, ignored }: Ranked, area: number, maxDet: number): void {
+  draw(rows: Int32Array, score: Float64Array, { rank, matched, ignored }: Matches, area: number, maxDet: number): void {
     const { T, n } = this;
+    const first = area * score.length;
     const every = 2 ** T - 1;
     this.found.fill(0);
     this.ignored.fill(0);
     this.drawn = 0;
     let counted = 0;
-    for (let i = 0; i < n; i++) {
-      if (rank[i]! < 0 || rank[i]! >= maxDet) continue;
-      if (this.drawn++ === 0) this.firstScore = score[i]!;
-      const hits = matched[area * n + i]!;
-      const left = ignored[area * n + i]!;
+    for (let i = 0; i < rows.length; i++) {
+      const row = rows[i]!;
+      if (rank[row]! < 0 || rank[row]! >= maxDet) continue;
+      if (this.drawn++ === 0) this.firstScore = score[row]!;
+      const hits = matched[first + row]!;
+      const left = ignored[first + row]!;
       if (left === every) continue;
       counted++;
       if ((hits | left) === 0) continue;
@@ -114,7 +91,7 @@ class Curves {
         else if (hits & bit) {
           const f = ++this.found[t]!;
           this.precision[t * n + f - 1] = f / (counted - this.ignored[t]! + Number.EPSILON);
-          this.score[t * n + f - 1] = score[i]!;
+          this.score[t * n + f - 1] = score[row]!;
         }
       }
     }

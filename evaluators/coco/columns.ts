@@ -42,7 +42,7 @@ export interface Detections extends Objects {
 
 /** Numbers, as many as come. */
 export class Numbers {
-  constructor(public data: Float64Array = new Float64Array(1 << 10)) {}
+  constructor(public data: Float64Array = new Float64Array(1 << 16)) {}
   set(i: number, value: number): void {
     if (i >= this.data.length) this.reserve(i + 1);
     this.data[i] = value;

@@ -13,17 +13,17 @@ export class Entry {
   private readonly values = new Float64Array(scalars.length);
   /** Bit k: scalars[k] stands in the entry, be it NaN. */
   private present = 0;
-  readonly box = new Numbers();
+  readonly box = new Numbers(new Float64Array(4));
   /** How many numbers there are; −1 without any array. */
   boxLength = -1;
-  readonly keypoints = new Numbers();
+  readonly keypoints = new Numbers(new Float64Array(64));
   keypointsLength = -1;
   mask: "none" | "polygons" | "runs" = "none";
   hasCaption = false;
   private polygons = 0;
   private textLength = 0;
-  private readonly size = new Numbers();
-  private readonly counts = new Numbers();
+  private readonly size = new Numbers(new Float64Array(4));
+  private readonly counts = new Numbers(new Float64Array(64));
 
   constructor(
     private readonly r: JsonReader,

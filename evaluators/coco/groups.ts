@@ -25,7 +25,10 @@ export function classesOf(
   );
   const wanted = parameters.images && new Set(parameters.images);
   const counts = gt.images.id.map((id) => (wanted?.has(id) === false ? 0 : 1));
-  return category.map((c, i) => (c >= 0 && counts[image[i]!] ? place[c]! : -1));
+  const classes = new Int32Array(image.length).fill(-1);
+  for (let i = 0; i < image.length; i++)
+    if (category[i]! >= 0 && image[i]! >= 0 && counts[image[i]!]) classes[i] = place[category[i]!]!;
+  return classes;
 }
 
 /** Walks rows in ascending order of a key, detections and truths, and visits those of each key that detections have. */

@@ -52,7 +52,11 @@ export function cocoEval(
   const ranked = byScore(inOrder(dt), dt.score);
   const g = byKey(inOrder(gt), truths, K);
   const d = byKey(byKey(ranked, dt.image, images), found, K);
-  const key = (classes: Int32Array, image: Int32Array) => Float64Array.from(classes, (k, i) => k * images + image[i]!);
+  const key = (classes: Int32Array, image: Int32Array) => {
+    const keys = new Float64Array(classes.length);
+    for (let i = 0; i < keys.length; i++) keys[i] = classes[i]! * images + image[i]!;
+    return keys;
+  };
 
   // pycocotools compares no keypoints across categories
   const compares = useCategories || iouType !== "keypoints";

@@ -184,7 +184,8 @@ export class JsonReader {
   each(list: string, read: (index: number) => void): number {
     let n = 0;
     const one = (): boolean => {
-      [this.list, this.entry] = [list, n];
+      this.list = list;
+      this.entry = n;
       if (!(n === 0 ? this.openArray() : this.moreElements())) return false;
       read(n);
       return true;

@@ -34,6 +34,13 @@ function indexer(ids: ArrayLike<number>): (id: number) => number {
   };
 }
 
+/** The indices of the first n ids. */
+function indices(ids: Numbers, n: number, indexOf: (id: number) => number): Int32Array {
+  const index = new Int32Array(n);
+  for (let i = 0; i < n; i++) index[i] = indexOf(ids.data[i]!);
+  return index;
+}
+
 /** The ground truth of a file, as much of it as the comparison needs. */
 export function readGroundTruth(from: string | Source, iouType: IouType): Read<GroundTruth> {
   return reading(from, (r, source) => {
@@ -108,11 +115,11 @@ export function readGroundTruth(from: string | Source, iouType: IouType): Read<G
         width: ids.map((i) => width.data[rowOf.get(i)!]!),
       },
       categories: known,
-      image: Int32Array.from(image.data.subarray(0, n), indexer(ids)),
-      category: Int32Array.from(category.data.subarray(0, n), indexer(known.map((c) => c.id))),
+      image: indices(image, n, indexer(ids)),
+      category: indices(category, n, indexer(known.map((c) => c.id))),
       id: id.data.slice(0, n),
       area: area.data.slice(0, n),
-      crowd: Uint8Array.from(crowd.data.subarray(0, n), (c) => (c ? 1 : 0)),
+      crowd: new Uint8Array(n).map((_, i) => Number(crowd.data[i] !== 0)),
       ...(iouType !== "segm" && { boxes: boxes.data.slice(0, 4 * n) }),
       ...(iouType === "segm" && { masks }),
       ...(iouType === "keypoints" && {
@@ -237,8 +244,8 @@ export function readDetections(from: string | Source, truth: GroundTruth, iouTyp
     r.finish();
     const data: Detections = {
       length,
-      image: Int32Array.from(image.data.subarray(0, length)),
-      category: Int32Array.from(category.data.subarray(0, length)),
+      image: new Int32Array(image.data.subarray(0, length)),
+      category: new Int32Array(category.data.subarray(0, length)),
       score: score.data.slice(0, length),
       area: area.data.slice(0, length),
       ...(iouType === "bbox" && { boxes: boxes.data.slice(0, 4 * length) }),
