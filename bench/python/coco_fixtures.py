@@ -168,8 +168,11 @@ def tide(folder, results, mode):
     from tidecv.quantify import TIDE
     known = {c["id"] for c in CATEGORIES}  # tidecv would take an unknown category for one without objects
     write("known.json", [d for d in json.load(open(os.path.join(out, results))) if d["category_id"] in known])
-    run = TIDE(mode=mode).evaluate(datasets.COCO(os.path.join(out, "instances.json")), datasets.COCOResult(os.path.join(out, "known.json")), mode=mode, name="x")
+    # among equal scores tidecv goes by the order of images in the file, we by their ids
+    write("sorted.json", {**truth, "images": sorted(truth["images"], key=lambda i: i["id"])})
+    run = TIDE(mode=mode).evaluate(datasets.COCO(os.path.join(out, "sorted.json")), datasets.COCOResult(os.path.join(out, "known.json")), mode=mode, name="x")
     os.remove(os.path.join(out, "known.json"))
+    os.remove(os.path.join(out, "sorted.json"))
     named = lambda values: {("Missed" if k.short_name == "Miss" else k.short_name): v for k, v in values.items()}
     return {"results": results, "iou": {"mask": "segm"}.get(mode, mode), "AP": run.ap, "errors": named(run.fix_main_errors()), "counts": named(run.count_errors())}
 

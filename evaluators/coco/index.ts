@@ -46,9 +46,18 @@ export function cocoEval(
   const categories = useCategories ? selectedCategories(gt, parameters) : [{ id: -1, name: "" }];
   const [K, images] = [categories.length, gt.images.id.length];
   const [truths, found] = [classesOf(gt, gt, parameters), classesOf(dt, gt, parameters)];
-  /** By image, in it by category and place in the file: the order of ties. */
+  /** By image, in it by category (as listed, where they are one) and place in the file: the order of ties. */
+  const listed = gt.categories.map(({ id }, c) => (useCategories ? c : (parameters.categories?.indexOf(id) ?? c)));
   const inOrder = ({ length, category, image }: GroundTruth | Detections) =>
-    byKey(byKey(allRows(length), category, gt.categories.length), image, images);
+    byKey(
+      byKey(
+        allRows(length),
+        category.map((c) => listed[c] ?? -1),
+        gt.categories.length,
+      ),
+      image,
+      images,
+    );
   const ranked = byScore(inOrder(dt), dt.score);
   const g = byKey(inOrder(gt), truths, K);
   const d = byKey(byKey(ranked, dt.image, images), found, K);
