@@ -9,7 +9,7 @@ import type { Image } from "../src/data/index.js";
 import { openEngine, type NativeEngine } from "../src/engines/native/index.js";
 import { random } from "../src/random.js";
 import { trainingLibrary } from "../src/runtimes.js";
-import { python } from "./step.js";
+import { python } from "./venv.js";
 
 /** A block of so many seconds → views a second of CPU time. */
 type Block = (seconds: number) => Promise<number>;

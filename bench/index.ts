@@ -8,6 +8,7 @@ const benches = {
   read: () => import("./read.js"),
   loader: () => import("./loader.js"),
   embed: () => import("./embed.js"),
+  coco: () => import("./coco.js"),
 } satisfies Record<string, () => Promise<{ main(args: string[]): Promise<void> }>>;
 
 const [name = "", ...args] = process.argv.slice(2);

@@ -1,27 +1,12 @@
 /** npm run bench -- step [CASE…]: a training step here and in PyTorch eager, in alternating blocks, both mallocs of the peer. */
 import { execFileSync } from "node:child_process";
-import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { cacheDir } from "../src/cache.js";
 import { cases, type CaseName } from "./cases.js";
+import { python } from "./venv.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
-
-/** A Python with torch: DIPTYCH_PYTHON, or a virtual environment made once. */
-export function python(): string {
-  if (process.env.DIPTYCH_PYTHON) return process.env.DIPTYCH_PYTHON;
-  const folder = cacheDir("bench-venv");
-  const own = join(folder, "bin", "python");
-  if (!existsSync(join(folder, "ready"))) {
-    process.stderr.write(`Making a virtual environment with torch in ${folder}\n`);
-    execFileSync("python3", ["-m", "venv", folder], { stdio: "inherit" });
-    execFileSync(own, ["-m", "pip", "install", "-q", "torch", "torchvision"], { stdio: "inherit" });
-    execFileSync("touch", [join(folder, "ready")]);
-  }
-  return own;
-}
 
 interface Block {
   step_ms_median: number;
