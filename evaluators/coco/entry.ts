@@ -4,7 +4,9 @@ import { keys, type JsonReader } from "./json.js";
 
 /** Numbers that an entry may have, NaN where it has not. */
 const scalars = ["image_id", "category_id", "id", "iscrowd", "area", "num_keypoints", "score"] as const;
-type Scalar = (typeof scalars)[number];
+/** Their places. */
+export const field = { imageId: 0, categoryId: 1, id: 2, crowd: 3, area: 4, numKeypoints: 5, score: 6 } as const;
+type Field = (typeof field)[keyof typeof field];
 const entryKeys = keys(...scalars, "bbox", "segmentation", "keypoints", "caption");
 const [bboxKey, segmentationKey, keypointsKey, captionKey] = [7, 8, 9, 10] as const;
 const runKeys = keys("size", "counts");
@@ -55,18 +57,15 @@ export class Entry {
     } while (r.moreKeys());
   }
 
-  has(name: Scalar): boolean {
-    return (this.present & (1 << scalars.indexOf(name))) !== 0;
+  get(k: Field, otherwise?: number): number {
+    if (this.present & (1 << k)) return this.values[k]!;
+    return otherwise ?? this.r.fail(`has no ${scalars[k]}`);
   }
-  get(name: Scalar, otherwise?: number): number {
-    if (this.has(name)) return this.values[scalars.indexOf(name)]!;
-    return otherwise ?? this.r.fail(`has no ${name}`);
-  }
-  id(name: Scalar): number {
-    const value = this.get(name);
+  id(k: Field): number {
+    const value = this.get(k);
     return Number.isSafeInteger(value)
       ? value
-      : this.r.fail(`has ${value} as ${name}; an integer below 2^53 is expected`);
+      : this.r.fail(`has ${value} as ${scalars[k]}; an integer below 2^53 is expected`);
   }
 
   /** Puts the box into row i of boxes [n, 4]. */

@@ -33,6 +33,7 @@ class Pairs {
   detections = 0;
   object = new Int32Array(1 << 10);
   overlap = new Float64Array(1 << 10);
+  highest = 0;
 
   find(d: Group, g: Group, overlap: Overlap, lowest: number): void {
     const objects = g.to - g.from;
@@ -48,12 +49,14 @@ class Pairs {
     }
     overlap(d, g, this.overlaps);
     this.detections = 0;
+    this.highest = lowest;
     for (let i = d.from, at = 0, n = 0; i < d.to; i++) {
       const before = n;
       for (let j = 0; j < objects; j++, at++) {
         if (this.overlaps[at]! < lowest) continue;
         this.object[n] = g.rows[g.from + j]!;
         this.overlap[n++] = this.overlaps[at]!;
+        if (!(this.overlaps[at]! <= this.highest)) this.highest = this.overlaps[at]!;
       }
       if (n === before) continue;
       this.detection[this.detections] = d.rows[i]!;
@@ -122,7 +125,8 @@ export function match(
     if (to === d.from || g.to === g.from) return;
     pairs.find({ ...d, to }, g, overlap, lowest);
     if (pairs.detections === 0) return;
-    for (let a = 0; a < areas.length; a++) for (let t = 0; t < thresholds.length; t++) matchAt(a, t);
+    for (let t = 0; t < thresholds.length; t++)
+      if (!(reached(thresholds[t]!) > pairs.highest)) for (let a = 0; a < areas.length; a++) matchAt(a, t);
   });
 
   const every = 2 ** thresholds.length - 1;

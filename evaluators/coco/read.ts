@@ -1,6 +1,6 @@
 /** COCO's files to columns: instances_*.json and person_keypoints_*.json as ground truth, and the results format. */
 import { Masks, Numbers, type Detections, type GroundTruth, type IouType } from "./columns.js";
-import { Entry } from "./entry.js";
+import { Entry, field } from "./entry.js";
 import { fileSource, JsonReader, keys, type Source } from "./json.js";
 import { Notes } from "./notes.js";
 
@@ -81,15 +81,15 @@ export function readGroundTruth(from: string | Source, iouType: IouType): Read<G
     };
     const readAnnotation = (n: number): void => {
       entry.read(wanted);
-      image.set(n, entry.id("image_id"));
-      category.set(n, entry.id("category_id"));
-      id.set(n, entry.id("id"));
-      area.set(n, entry.get("area"));
-      crowd.set(n, entry.get("iscrowd", 0));
+      image.set(n, entry.id(field.imageId));
+      category.set(n, entry.id(field.categoryId));
+      id.set(n, entry.id(field.id));
+      area.set(n, entry.get(field.area));
+      crowd.set(n, entry.get(field.crowd, 0));
       if (iouType !== "segm") entry.keepBox(boxes, n);
       else entry.keepMask(n);
       if (iouType === "keypoints") {
-        labelled.set(n, entry.get("num_keypoints"));
+        labelled.set(n, entry.get(field.numKeypoints));
         keypointNumbers = entry.keepKeypoints(keypoints, n, keypointNumbers);
       }
     };
@@ -219,11 +219,11 @@ export function readDetections(from: string | Source, truth: GroundTruth, iouTyp
           keypoints: iouType === "keypoints" || form === "keypoints",
         };
       }
-      const own = imageOf(entry.id("image_id"));
-      if (own < 0) r.fail(`is on image ${entry.get("image_id")}, which the ground truth has not`);
+      const own = imageOf(entry.id(field.imageId));
+      if (own < 0) r.fail(`is on image ${entry.get(field.imageId)}, which the ground truth has not`);
       image.set(n, own);
-      category.set(n, categoryOf(entry.id("category_id")));
-      score.set(n, entry.get("score"));
+      category.set(n, categoryOf(entry.id(field.categoryId)));
+      score.set(n, entry.get(field.score));
       if (form === "bbox") {
         entry.keepBox(boxes, n);
         area.set(n, boxes.data[4 * n + 2]! * boxes.data[4 * n + 3]!);
