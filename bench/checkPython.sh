@@ -7,7 +7,7 @@ if [ -z "$python" ]; then
   venv=${XDG_CACHE_HOME:-$HOME/.cache}/diptych/check-venv
   [ -f "$venv/ready" ] || {
     python3 -m venv "$venv"
-    "$venv/bin/pip" install -q torch torchvision timm onnx safetensors numpy
+    "$venv/bin/pip" install -q torch torchvision timm onnx safetensors numpy scikit-learn
     touch "$venv/ready"
   }
   python=$venv/bin/python
@@ -33,3 +33,4 @@ encoder resnet18-cifar "torchvision timm" backbone.name=resnet18 backbone.stem=c
 encoder vit "timm" backbone.name=vitTiny backbone.patchSize=8 backbone.embedDim=48 backbone.depth=2
 encoder vit-qkv-bias "timm" backbone.name=vitTiny backbone.patchSize=8 backbone.embedDim=48 backbone.depth=2 backbone.qkvBias=true
 "$python" bench/python/check.py "$out"
+"$python" bench/python/judges.py bin/diptych.cjs
