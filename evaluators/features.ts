@@ -4,7 +4,7 @@ import { readModel } from "../src/onnx/model.js";
 import { augmenter } from "../src/data/augmenter.js";
 import type { Dataset } from "../src/data/index.js";
 import type { Engine } from "../src/engines/index.js";
-import type { Tensor } from "../src/tensor.js";
+import { zeros, type Tensor } from "../src/tensor.js";
 import type { ViewSpec } from "../src/views.js";
 
 /** Rows [N, D]. */
@@ -12,6 +12,20 @@ export interface Features {
   data: Float32Array;
   length: number;
   width: number;
+}
+
+/** Rows [from, to) as a tensor over the same memory. */
+export const matrix = ({ data, length, width }: Features, from = 0, to = length): Tensor => ({
+  dtype: "float32",
+  shape: [to - from, width],
+  data: data.subarray(from * width, to * width) as Float32Array<ArrayBuffer>,
+});
+
+/** Class indices as int64 [n]. */
+export function vector(labels: Int32Array): Tensor {
+  const t = zeros("int64", [labels.length]);
+  labels.forEach((c, i) => (t.data[i] = BigInt(c)));
+  return t;
 }
 
 /** How images enter an encoder. */

@@ -1,6 +1,15 @@
 /** The judges: any encoder.onnx in, numbers out. */
 export * from "./coco/index.js";
+/** The judges: any encoder.onnx in, numbers out. One file each, one line here. */
+import type { Evaluator } from "./evaluator.js";
+import { finetune } from "./finetune.js";
+import { knn } from "./knn.js";
+import { linear } from "./linear.js";
+import { logistic } from "./logistic.js";
+import { lowshot } from "./lowshot.js";
+
 export * from "./collapse.js";
+export * from "./evaluator.js";
 export * from "./features.js";
 export * from "./knn.js";
 export * from "./maps.js";
@@ -8,3 +17,7 @@ export * from "./miou.js";
 export * from "./principal.js";
 export * from "./voc.js";
 export * from "./vocFiles.js";
+
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- options differ from entry to entry
+export const evaluators = { finetune, knn, linear, logistic, lowshot } satisfies Record<string, Evaluator<any>>;
+export type EvaluatorName = keyof typeof evaluators;

@@ -1,79 +1,91 @@
-/** Weighted k-nearest neighbours on frozen features (Wu et al., CVPR 2018, arXiv 1805.01978), run as a graph on the engine. */
+/** k-nearest neighbours on frozen features (Wu et al., CVPR 2018, arXiv 1805.01978), run as a graph on the engine. */
 import { knnModel } from "../graphs/knn.js";
 import type { Engine } from "../src/engines/index.js";
-import { zeros } from "../src/tensor.js";
-import { normalizeRows, type Features } from "./features.js";
+import { zeros, type Tensor } from "../src/tensor.js";
+import { accuracyOf, type Accuracy, type Evaluator, type Labelled } from "./evaluator.js";
+import { matrix, normalizeRows, vector } from "./features.js";
 
 export interface KnnOptions {
-  k: number;
+  /** How many neighbours vote; several are answered in one pass. 10, 20, 100 and 200 are usual. */
+  k: number[];
+  /** τ of the votes exp(similarity/τ): 0.07 in most papers. */
   temperature: number;
-}
-export const knnDefaults: KnnOptions = { k: 20, temperature: 0.07 };
-
-export interface Labelled {
-  features: Features;
-  labels: Int32Array;
+  /** weighted, or majority: one vote each, as ISD's k = 1 and k = 20. */
+  vote: "weighted" | "majority";
 }
 
-export interface KnnResult {
-  /** Per cent. */
-  top1: number;
-  top5: number;
-  /** Standard error of top1 in points: √(p(1−p)/n). */
-  se: number;
-}
+/** Numbers of one block of similarities [Q,N], and of one block of votes [Q,k,C]. */
+const blockSize = 2 ** 25;
 
 /**
- * top1 and top5 of `queries` by the labels of `bank`; without queries, of the bank by itself, each image left out of its own vote.
- * Features are normalised in place.
+ * One accuracy for each k: `queries` judged by the labels of `bank`; without queries the bank by itself, each image left out of its
+ * own vote. Features are normalised in place.
  */
-export async function knn(
+export async function nearest(
   engine: Engine,
   bank: Labelled,
   queries: Labelled | undefined,
   classes: number,
-  options = knnDefaults,
-): Promise<KnnResult> {
+  { k, temperature, vote }: KnnOptions,
+): Promise<Accuracy[]> {
   const leaveOneOut = queries === undefined;
   const asked = queries ?? bank;
-  const k = Math.min(options.k, bank.features.length - (leaveOneOut ? 1 : 0));
-  if (k < 1) throw new Error(`Nearest neighbours need at least 2 images but received ${bank.features.length}.`);
+  const { length: n, width } = bank.features;
+  const most = Math.max(...k);
+  if (most > n - (leaveOneOut ? 1 : 0))
+    throw new Error(
+      `${most} neighbours are more than the bank has: ${n} images${leaveOneOut ? ", each left out of its own vote" : ""}. Lower k.`,
+    );
   normalizeRows(bank.features);
   if (!leaveOneOut) normalizeRows(asked.features);
-  const { length: n, width } = bank.features;
-  const onehot = zeros("float32", [n, classes]);
-  bank.labels.forEach((c, i) => (onehot.data[i * classes + c] = 1));
-  const session = await engine.session(
-    knnModel({ bank: n, width, classes, k, temperature: options.temperature, leaveOneOut }),
-  );
-  let [hit1, hit5] = [0, 0];
-  const chunk = 500;
-  for (let start = 0; start < asked.features.length; start += chunk) {
-    const count = Math.min(chunk, asked.features.length - start);
-    const rows = asked.features.data.subarray(start * width, (start + count) * width) as Float32Array<ArrayBuffer>;
-    const self = zeros("int64", [count]);
-    for (let i = 0; i < count; i++) self.data[i] = BigInt(start + i);
-    const { scores } = await session.run(
-      {
-        queries: { dtype: "float32", shape: [count, width], data: rows },
-        bank: { dtype: "float32", shape: [n, width], data: bank.features.data as Float32Array<ArrayBuffer> },
-        onehot,
-        ...(leaveOneOut && { self }),
-      },
-      ["scores"],
-    );
-    for (let i = 0; i < count; i++) {
-      const own = (scores!.data as Float32Array).subarray(i * classes, (i + 1) * classes);
-      const better = own.filter((v) => v > own[asked.labels[start + i]!]!).length;
-      if (better < 1) hit1++;
-      if (better < 5) hit5++;
+  const session = await engine.session(knnModel({ bank: n, width, classes, k, temperature, vote, leaveOneOut }));
+  const fixed = { bank: matrix(bank.features), bankLabels: vector(bank.labels) };
+  const chunk = Math.min(512, Math.max(8, Math.floor(blockSize / Math.max(n, most * classes))));
+  const places = new Float32Array(asked.features.length * k.length);
+  try {
+    for (let start = 0; start < asked.features.length; start += chunk) {
+      const end = Math.min(start + chunk, asked.features.length);
+      const out = await session.run(
+        {
+          ...fixed,
+          queries: matrix(asked.features, start, end),
+          labels: vector(asked.labels.subarray(start, end)),
+          ...(leaveOneOut && { self: counted(start, end) }),
+        },
+        ["places"],
+      );
+      places.set(out.places!.data as Float32Array, start * k.length);
     }
+  } finally {
+    session.release();
   }
-  session.release();
-  const p = hit1 / asked.features.length;
-  return {
-    top1: 100 * p,
-    top5: (100 * hit5) / asked.features.length,
-    se: 100 * Math.sqrt((p * (1 - p)) / asked.features.length),
-  };
+  return k.map((_, column) => accuracyOf(places, column, k.length));
 }
+
+function counted(start: number, end: number): Tensor {
+  const t = zeros("int64", [end - start]);
+  for (let i = start; i < end; i++) t.data[i - start] = BigInt(i);
+  return t;
+}
+
+export const knn: Evaluator<KnnOptions> = {
+  summary: "k-nearest neighbours on frozen features; leave-one-out where there is no test split",
+  defaults: { k: [20], temperature: 0.07, vote: "weighted" },
+  counts: ["k"],
+  choices: { vote: ["weighted", "majority"] },
+  judges: "features",
+  protocol: ({ k, temperature, vote }) =>
+    `${vote === "weighted" ? `votes exp(cosine/${temperature})` : "majority vote"}, k = ${k.join(", ")}`,
+  async evaluate({ engine, classes, train, test }, options) {
+    const bank = { features: await train.features(), labels: train.labels };
+    const queries = test && { features: await test.features(), labels: test.labels };
+    const scores = await nearest(engine, bank, queries, classes.length, options);
+    return Object.fromEntries(
+      scores.flatMap(({ top1, top5, se }, i) => [
+        [`top1@${options.k[i]}`, top1],
+        [`top5@${options.k[i]}`, top5],
+        [`se@${options.k[i]}`, se],
+      ]),
+    );
+  },
+};

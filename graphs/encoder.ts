@@ -2,9 +2,10 @@
 import { constant, input, type Dim, type Value } from "../src/onnx/graph.js";
 import { toModel } from "../src/onnx/model.js";
 import { Div, Sub } from "../src/ops/index.js";
+import { initialTensors } from "../src/step.js";
 import type { Tensors } from "../src/tensor.js";
 import { backbones, type Backbone, type BackboneName } from "./backbones/index.js";
-import { rootScope } from "./scope.js";
+import { rootScope, statesOf, type Scope } from "./scope.js";
 
 /** What metadata key "diptych" of an encoder holds. */
 export interface EncoderInfo {
@@ -34,29 +35,49 @@ const normalized = (image: Value, mean: readonly number[], std: readonly number[
 };
 
 /**
- * encoder.onnx: `image` float32 [B,3,H,W], RGB in 0–1 → `features` [B,D] and `map` [B,D,h,w]. Standard ops, IR 8, opset 17; B is
- * symbolic, and H and W where the network takes any size. `tensors`: parameters and BN statistics by the reference's names.
+ * A network in evaluation mode with its weights inside: `image` float32 [B,3,H,W], RGB in 0–1 → what `build` makes of the normalised
+ * image. Standard ops, IR 8, opset 17; B is symbolic, and H and W where the network takes any size. `tensors`: parameters and BN
+ * statistics by the names of the scope.
  */
-export function encoderModel(info: EncoderInfo, tensors: Tensors): Uint8Array {
-  const { backbone, options } = network(info.backbone, info.options);
-  const side: [Dim, Dim] = backbone.anySize ? ["H", "W"] : [info.size, info.size];
+export function networkModel(
+  name: string,
+  info: EncoderInfo,
+  tensors: Tensors,
+  build: (s: Scope, image: Value) => Record<string, Value>,
+  metadata: Record<string, string> = {},
+): Uint8Array {
+  const side: [Dim, Dim] = network(info.backbone).backbone.anySize ? ["H", "W"] : [info.size, info.size];
   const image = input("image", "float32", ["B", info.mean.length, ...side]);
   const { scope, collected } = rootScope("portable", "eval");
-  const { features, map } = backbone.forward(scope, normalized(image, info.mean, info.std), options);
+  const outputs = build(scope, normalized(image, info.mean, info.std));
   const names = [...collected.parameters.keys(), ...collected.states.keys()];
   const missing = names.filter((n) => !(n in tensors));
   if (missing.length)
     throw new Error(
-      `The encoder needs "${missing[0]}"${missing.length > 1 ? ` and ${missing.length - 1} more tensors` : ""}, which the weights do not hold.`,
+      `The ${name} needs "${missing[0]}"${missing.length > 1 ? ` and ${missing.length - 1} more tensors` : ""}, which the weights do not hold.`,
     );
-  return toModel({
-    name: "encoder",
-    inputs: [image],
-    outputs: { features, map },
-    initializers: Object.fromEntries(names.map((n) => [n, tensors[n]!])),
-    // a backbone's own file, if it came from one, is the model itself
-    metadata: { diptych: JSON.stringify({ ...info, options: { ...info.options, model: undefined } }) },
-  });
+  const initializers = Object.fromEntries(names.map((n) => [n, tensors[n]!]));
+  return toModel({ name, inputs: [image], outputs, initializers, metadata });
+}
+
+/** encoder.onnx: `image` → `features` [B,D] and `map` [B,D,h,w], with what it was trained on under metadata key "diptych". */
+export function encoderModel(info: EncoderInfo, tensors: Tensors): Uint8Array {
+  const { backbone, options } = network(info.backbone, info.options);
+  const both = (s: Scope, image: Value) => {
+    const { features, map } = backbone.forward(s, image, options);
+    return { features, map };
+  };
+  // a backbone's own file, if it came from one, is the model itself
+  const saved = { ...info, options: { ...info.options, model: undefined } };
+  return networkModel("encoder", info, tensors, both, { diptych: JSON.stringify(saved) });
+}
+
+/** The weights and BN statistics that the network starts from: what an encoder of random weights holds. */
+export function initialWeights(info: EncoderInfo, seed: number): Tensors {
+  const { backbone, options } = network(info.backbone, info.options);
+  const { scope, collected } = rootScope("portable", "eval");
+  backbone.forward(scope, input("image", "float32", [1, info.mean.length, info.size, info.size]), options);
+  return initialTensors({ parameters: [...collected.parameters.values()], state: statesOf(collected) }, seed);
 }
 
 /** The tensors below a scope, without its path: student.backbone.conv1.weight → conv1.weight */

@@ -1,43 +1,62 @@
-/** Weighted k-nearest neighbours as a graph (Wu et al., CVPR 2018, arXiv 1805.01978). */
+/** k-nearest neighbours as a graph (Wu et al., CVPR 2018, arXiv 1805.01978), for several k at once. */
 import { constant, input, type Value } from "../src/onnx/graph.js";
 import { toModel } from "../src/onnx/model.js";
-import { Equal, Exp, Gather, Gemm, MatMul, Mul, Squeeze, Sub, TopK, Unsqueeze, Where } from "../src/ops/index.js";
+import { Add, Equal, Exp, Gather, Gemm, MatMul, Mul, OneHot, Sub, TopK, Unsqueeze, Where } from "../src/ops/index.js";
+import { places } from "./places.js";
 
 export interface KnnGraphOptions {
   /** Rows of the bank, feature width, classes. */
   bank: number;
   width: number;
   classes: number;
-  k: number;
+  /** How many neighbours vote: K counts. */
+  k: readonly number[];
   temperature: number;
+  /** weighted: exp(similarity/τ) each; majority: one each, and a tie goes to the more similar side. */
+  vote: "weighted" | "majority";
   /** A query is itself in the bank at row `self` and must not vote. */
   leaveOneOut: boolean;
 }
 
 /**
- * Inputs `queries` [Q,D] and `bank` [N,D], L2-normalised, `onehot` [N,C] of the bank's labels (and `self` int64 [Q] with leaveOneOut).
- * Outputs `scores` [Q,C]: Σ over the k most similar of exp(sim/τ)·[label = c], and `neighbors` [Q,k], nearest first.
+ * Inputs `queries` [Q,D] and `bank` [N,D], L2-normalised, their `labels` [Q] and `bankLabels` [N], int64 (and `self` int64 [Q] with
+ * leaveOneOut). Outputs `scores` [Q,K,C]: Σ over the k most similar of vote·[label = c]; `places` [Q,K] of the own class among
+ * them, 0 the best; `neighbors` [Q, max k], nearest first.
  */
-export function knnModel({ bank: n, width, classes, k, temperature, leaveOneOut }: KnnGraphOptions): Uint8Array {
+export function knnModel({ bank: n, width, classes, k, temperature, vote, leaveOneOut }: KnnGraphOptions): Uint8Array {
   const queries = input("queries", "float32", ["Q", width]);
   const bank = input("bank", "float32", [n, width]);
-  const onehot = input("onehot", "float32", [n, classes]);
+  const labels = input("labels", "int64", ["Q"]);
+  const bankLabels = input("bankLabels", "int64", [n]);
   const self = input("self", "int64", ["Q"]);
-  let similarities: Value = Gemm(queries, bank, null, { transB: 1 }); // [Q, N]
-  if (leaveOneOut) {
-    const rows = constant(
-      [1, n],
-      Array.from({ length: n }, (_, i) => i),
-      "int64",
-    );
-    similarities = Where(Equal(Unsqueeze(self, [1]), rows), -2, similarities);
-  }
-  const [nearest, neighbors] = TopK(similarities, k, { axis: 1 }); // [Q, k]
-  const votes = Exp(Mul(Sub(nearest, 1), 1 / temperature)); // shifted by the largest similarity there can be
-  const scores = Squeeze(MatMul(Unsqueeze(votes, [1]), Gather(onehot, neighbors)), [1]); // [Q,1,k]·[Q,k,C]
+  let similarities: Value = Gemm(queries, bank, null, { transB: 1 }); // [Q,N]
+  if (leaveOneOut) similarities = Where(Equal(Unsqueeze(self, [1]), counted(n)), -2, similarities);
+  const most = Math.max(...k);
+  const [nearest, neighbors] = TopK(similarities, most, { axis: 1 }); // [Q,M]
+  const closeness = Exp(Mul(Sub(nearest, 1), 1 / temperature)); // shifted by the largest similarity there can be: 0–1
+  const weights = Mul(Unsqueeze(vote === "weighted" ? closeness : nearOne(closeness, most), [1]), within(k, most)); // [Q,K,M]
+  const scores = MatMul(weights, OneHot(Gather(bankLabels, neighbors), classes)); // [Q,K,M]·[Q,M,C]
   return toModel({
     name: "knn",
-    inputs: leaveOneOut ? [queries, bank, onehot, self] : [queries, bank, onehot],
-    outputs: { scores, neighbors },
+    inputs: [queries, bank, labels, bankLabels, ...(leaveOneOut ? [self] : [])],
+    outputs: { scores, places: places(scores, labels), neighbors },
   });
 }
+
+/** 0…n−1 as int64 [1,n] */
+const counted = (n: number): Value =>
+  constant(
+    [1, n],
+    Array.from({ length: n }, (_, i) => i),
+    "int64",
+  );
+
+/** 1 + closeness/2M: a whole vote each, and among equal counts the more similar neighbours win. */
+const nearOne = (closeness: Value, most: number): Value => Add(Mul(closeness, 1 / (2 * most)), 1);
+
+/** [K,M]: 1 where neighbour m is among the first k */
+const within = (k: readonly number[], most: number): Value =>
+  constant(
+    [k.length, most],
+    k.flatMap((count) => Array.from({ length: most }, (_, m) => (m < count ? 1 : 0))),
+  );

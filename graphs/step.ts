@@ -126,7 +126,7 @@ function evaluation(o: StepOptions): TrainingStep["evaluation"] {
 }
 
 /** ‖g‖ over all parameters, and whether it and the loss are finite. */
-function measured(loss: Value, gradients: readonly Value[]): { norm: Value; applied: Value } {
+export function measured(loss: Value, gradients: readonly Value[]): { norm: Value; applied: Value } {
   const { norm, square } = globalNorm(gradients);
   const finite = (v: Value) => Less(Abs(v), constant([], Infinity));
   return { norm, applied: And(finite(square), finite(loss)) };

@@ -9,6 +9,8 @@ import { zeros, type Tensor } from "../../src/tensor.js";
 
 export interface EncoderFlags {
   size?: number;
+  /** Short side before the centre crop. */
+  resize?: number;
   mean?: string;
   std?: string;
 }
@@ -21,27 +23,34 @@ export interface Encoder {
 }
 
 /** An encoder file with how images enter it. */
-export async function encoderAt(file: string, { size, mean, std }: EncoderFlags): Promise<Encoder> {
+export async function encoderAt(file: string, { size, resize, mean, std }: EncoderFlags): Promise<Encoder> {
   const bytes = await readFile(file).catch((e: Error) => {
     throw new Error(`Encoder ${file} cannot be read: ${e.message}`, { cause: e });
   });
+  if (!mean !== !std) throw new Error(`--mean and --std belong together; only --${mean ? "mean" : "std"} was given.`);
   const normalize = mean && std ? { mean: triple("mean", mean), std: triple("std", std) } : undefined;
-  const preprocessing = preprocessingOf(bytes, { size, ...(normalize && { normalize }) });
+  const preprocessing = preprocessingOf(bytes, { size, resize, normalize });
   const [, , h, w] = readModel(bytes).inputs[0]!.shape;
   return { bytes, preprocessing, anySize: typeof h !== "number" && typeof w !== "number" };
 }
 
+/** Three numbers of a flag, as 0.5,0.5,0.5. */
 function triple(flag: string, text: string): number[] {
   const values = text.split(",").map(Number);
   if (values.length === 3 && values.every((v) => Number.isFinite(v))) return values;
   throw new Error(`Expected three numbers for --${flag}, as 0.5,0.5,0.5, but received ${text}.`);
 }
 
-/** Every image of a folder (its train split, where it has one), or of the fetched CIFAR-10. */
-export async function imagesIn(root: string): Promise<Dataset> {
-  const source = root === "cifar10" ? datasets.cifar10 : datasets.imageFolder;
-  return (await source.open({ root: root === "cifar10" ? cifarFolder() : root, split: "train", shortSide: 256 }))!;
-}
+/** A split of a folder, or of the fetched CIFAR-10. */
+export const splitOf = (root: string, split: "train" | "val"): Promise<Dataset | undefined> =>
+  (root === "cifar10" ? datasets.cifar10 : datasets.imageFolder).open({
+    root: root === "cifar10" ? cifarFolder() : root,
+    split,
+    shortSide: 256,
+  });
+
+/** Every image of a folder: its train split, where it has one. */
+export const imagesIn = async (root: string): Promise<Dataset> => (await splitOf(root, "train"))!;
 
 export interface Photograph {
   file: string;

@@ -1,0 +1,64 @@
+import { Args, Flags } from "@oclif/core";
+import { Base, engineFlags } from "../base.js";
+
+export default class Evaluate extends Base {
+  static override description =
+    "Scores an encoder on labelled images: knn, linear, logistic and lowshot on the frozen features of any encoder.onnx, finetune for encoders of ours.";
+  static override examples = [
+    "<%= config.bin %> evaluate knn runs/sample-1/encoder.onnx --data samples",
+    "<%= config.bin %> evaluate knn encoder.onnx --data photos/ --set k=1,20,200 --set vote=majority",
+    "<%= config.bin %> evaluate linear encoder.onnx --data photos/ --set lr=0.1,1,10 --set epochs=30",
+    "<%= config.bin %> evaluate linear resnet50.onnx --data photos/ --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
+  ];
+  static override args = {
+    name: Args.string({ required: true, description: "finetune, knn, linear, logistic, lowshot" }),
+    encoder: Args.string({
+      required: true,
+      description:
+        "an ONNX model with one input, float32 images [B,3,H,W]; its output `features`, or the first, is judged",
+    }),
+  };
+  static override flags = {
+    ...engineFlags,
+    data: Flags.string({
+      required: true,
+      description: "DIR with class folders, or DIR/train and DIR/val; cifar10 for the fetched data",
+    }),
+    set: Flags.string({
+      multiple: true,
+      multipleNonGreedy: true,
+      default: [],
+      description: "an option of the judge, e.g. k=1,20; an unknown one is answered with the list",
+    }),
+    scratch: Flags.boolean({
+      description: "add a row trained from scratch with labels (finetune from random weights)",
+    }),
+    cache: Flags.boolean({ allowNo: true, default: true, description: "keep features in the user's cache folder" }),
+    resize: Flags.integer({ min: 1, description: "short side before the centre crop" }),
+    size: Flags.integer({ min: 1, description: "pixels a side of the centre crop; needed for most foreign encoders" }),
+    mean: Flags.string({ description: "r,g,b in 0–1, for a foreign encoder that does not normalise" }),
+    std: Flags.string({ description: "r,g,b in 0–1" }),
+  };
+
+  async run() {
+    const { args, flags } = await this.parse(Evaluate);
+    const { evaluatorNamed, judged, table } = await import("../evaluate.js");
+    const { resolveOptions } = await import("../options.js");
+    const evaluator = evaluatorNamed(args.name);
+    const options = resolveOptions(args.name, evaluator, flags.set);
+    const { engineFor } = await import("../engine.js");
+    const { notes, rows } = await judged(await engineFor(flags, this.say), evaluator, options, args.encoder, {
+      ...flags,
+      say: this.say,
+    });
+    for (const note of notes) this.log(note);
+    this.log(table(rows));
+    const [own, ...others] = rows;
+    return {
+      ...own!.metrics,
+      ...Object.fromEntries(
+        others.flatMap(({ key, metrics }) => Object.entries(metrics).map(([m, v]) => [`${key}.${m}`, v])),
+      ),
+    };
+  }
+}

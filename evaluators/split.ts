@@ -1,0 +1,62 @@
+/** Parts of a labelled set, drawn class by class: the same seed gives the same part. */
+import { random } from "../src/random.js";
+import type { Dataset } from "../src/data/index.js";
+import type { Labelled, LabelledImages, Subject } from "./evaluator.js";
+import type { Features } from "./features.js";
+
+/** Indices of about `share` of each class (at least one of every class that has two or more), and the rest; both ascending. */
+export function dividedByClass(
+  labels: Int32Array,
+  count: (ofClass: number) => number,
+  seed: number,
+  purpose: string,
+): { part: Int32Array; rest: Int32Array } {
+  const members = new Map<number, number[]>();
+  labels.forEach((c, i) => members.set(c, [...(members.get(c) ?? []), i]));
+  const taken = new Uint8Array(labels.length);
+  for (const [c, own] of members) {
+    const order = random(seed, purpose, c).permutation(own.length);
+    for (const j of order.subarray(0, count(own.length))) taken[own[j]!] = 1;
+  }
+  const where = (wanted: number) => Int32Array.from(labels.keys()).filter((i) => taken[i] === wanted);
+  return { part: where(1), rest: where(0) };
+}
+
+/** count for dividedByClass: a share, rounded, and never none of two or more. */
+export const shareOf =
+  (share: number) =>
+  (n: number): number =>
+    n < 2 ? 0 : Math.max(1, Math.round(share * n));
+
+/** The rows at the indices. */
+export function rowsAt({ features: { data, width }, labels }: Labelled, indices: Int32Array): Labelled {
+  const out = new Float32Array(indices.length * width);
+  indices.forEach((from, to) => out.set(data.subarray(from * width, (from + 1) * width), to * width));
+  const features: Features = { data: out, length: indices.length, width };
+  return { features, labels: Int32Array.from(indices, (i) => labels[i]!) };
+}
+
+/** The images at the indices. */
+export function imagesAt({ images, labels }: LabelledImages, indices: Int32Array): LabelledImages {
+  const own = Int32Array.from(indices, (i) => labels[i]!);
+  const part: Dataset = {
+    length: indices.length,
+    labels: own,
+    classes: images.classes,
+    key: (i) => images.key(indices[i]!),
+    image: (i) => images.image(indices[i]!),
+  };
+  return { images: part, labels: own };
+}
+
+/** Where the data has no test split: the share of every class that stands in for it. */
+export const testShare = 0.2;
+
+/** Training and test rows. Without a test split a fifth of every class is held out as one. */
+export async function trainAndTest(subject: Subject, seed: number): Promise<{ train: Labelled; test: Labelled }> {
+  const rows = async (s: Subject["train"]): Promise<Labelled> => ({ features: await s.features(), labels: s.labels });
+  const train = await rows(subject.train);
+  if (subject.test) return { train, test: await rows(subject.test) };
+  const { part, rest } = dividedByClass(train.labels, shareOf(testShare), seed, "test");
+  return { train: rowsAt(train, rest), test: rowsAt(train, part) };
+}
