@@ -4,7 +4,7 @@ import { readModel } from "../src/onnx/model.js";
 import { augmenter } from "../src/data/augmenter.js";
 import type { Dataset } from "../src/data/index.js";
 import type { Engine } from "../src/engines/index.js";
-import { zeros, type Tensor } from "../src/tensor.js";
+import { dtypes, zeros, type Tensor } from "../src/tensor.js";
 import type { ViewSpec } from "../src/views.js";
 
 /** Rows [N, D]. */
@@ -36,22 +36,37 @@ export interface Preprocessing {
   normalize?: { mean: readonly number[]; std: readonly number[] };
 }
 
-/** What an encoder says of itself under metadata key "diptych", or what the caller says of a foreign one. */
+/**
+ * What an encoder says of itself under metadata key "diptych", or what the caller says of a foreign one. The contract: one input,
+ * float32 images [B,3,H,W]; its output `features`, or else the first, is [B,D] or [B,D,h,w].
+ */
 export function preprocessingOf(encoder: Uint8Array, given: Partial<Preprocessing> = {}): Preprocessing {
   const { metadata, inputs } = readModel(encoder);
-  if (metadata.diptych) {
-    const info = JSON.parse(metadata.diptych) as { size: number; resize: number };
-    return { size: given.size ?? info.size, resize: given.resize ?? (given.size ? given.size : info.resize) };
-  }
   if (inputs.length !== 1)
     throw new Error(
       `An encoder has one input, the image; this model has ${inputs.length}: ${inputs.map((v) => v.name).join(", ")}.`,
     );
-  const side = inputs[0]!.shape[2];
+  const { name, dtype, shape } = inputs[0]!;
+  if (
+    dtype !== dtypes.float32.onnx ||
+    shape.length !== 4 ||
+    (typeof shape[1] === "number" && ![0, 3].includes(shape[1]))
+  )
+    throw new Error(
+      `An encoder takes float32 images [B,3,H,W]; input "${name}" of this model is ${nameOf(dtype)} [${shape.join(",")}].`,
+    );
+  if (metadata.diptych) {
+    const info = JSON.parse(metadata.diptych) as { size: number; resize: number };
+    return { size: given.size ?? info.size, resize: given.resize ?? given.size ?? info.resize };
+  }
+  const side = shape[2];
   const size = given.size ?? (typeof side === "number" && side > 0 ? side : undefined);
   if (!size) throw new Error("This encoder does not say the size of its images. Give --size (and --mean, --std).");
   return { size, resize: given.resize ?? size, normalize: given.normalize };
 }
+
+const nameOf = (onnx: number): string =>
+  Object.entries(dtypes).find(([, d]) => d.onnx === onnx)?.[0] ?? `of element type ${onnx}`;
 
 const square = (p: Preprocessing): ViewSpec => ({
   name: "image",
@@ -106,19 +121,35 @@ export async function extractFeatures(
 ): Promise<Features> {
   const session = await engine.session(encoder);
   const output = session.outputs.includes("features") ? "features" : session.outputs[0]!;
+  const batch = Number(readModel(encoder).inputs[0]!.shape[0]) || undefined; // exported for one batch size, or for any
   let out: Features | undefined;
   try {
     await batches(async (start, images) => {
-      const { [output]: f } = await session.run({ [session.inputs[0]!]: images }, [output]);
-      const rows = f!.shape.length === 2 ? f! : spatialMeans(f!);
-      const width = rows.shape[1]!;
-      out ??= { data: new Float32Array(length * width), length, width };
-      out.data.set(rows.data as Float32Array, start * width);
+      for (const { from, count, part } of parts(images, batch)) {
+        const { [output]: f } = await session.run({ [session.inputs[0]!]: part }, [output]);
+        const rows = f!.shape.length === 2 ? f! : spatialMeans(f!);
+        const width = rows.shape[1]!;
+        out ??= { data: new Float32Array(length * width), length, width };
+        out.data.set((rows.data as Float32Array).subarray(0, count * width), (start + from) * width);
+      }
     }, progress);
   } finally {
     session.release();
   }
   return out!;
+}
+
+/** A batch in parts of `size` images, the last one filled up with black ones; whole where the size is free. */
+function* parts(images: Tensor, size: number | undefined): Generator<{ from: number; count: number; part: Tensor }> {
+  const [length, ...image] = images.shape as [number, ...number[]];
+  if (size === undefined) return yield { from: 0, count: length, part: images };
+  const pixels = image.reduce((a, b) => a * b, 1);
+  for (let from = 0; from < length; from += size) {
+    const part = zeros("float32", [size, ...image]);
+    const count = Math.min(size, length - from);
+    part.data.set((images.data as Float32Array).subarray(from * pixels, (from + count) * pixels));
+    yield { from, count, part };
+  }
 }
 
 function spatialMeans(f: Tensor): Tensor {
