@@ -9,6 +9,7 @@ const benches = {
   loader: () => import("./loader.js"),
   embed: () => import("./embed.js"),
   coco: () => import("./coco.js"),
+  knn: () => import("./knn.js"),
 } satisfies Record<string, () => Promise<{ main(args: string[]): Promise<void> }>>;
 
 const [name = "", ...args] = process.argv.slice(2);

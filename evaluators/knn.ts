@@ -14,7 +14,7 @@ export interface KnnOptions {
   vote: "weighted" | "majority";
 }
 
-/** Numbers of one block of similarities [Q,N], and of one block of votes [Q,k,C]. */
+/** Numbers of one block of similarities [Q,N]. */
 const blockSize = 2 ** 25;
 
 /**
@@ -40,7 +40,7 @@ export async function nearest(
   if (!leaveOneOut) normalizeRows(asked.features);
   const session = await engine.session(knnModel({ bank: n, width, classes, k, temperature, vote, leaveOneOut }));
   const fixed = { bank: matrix(bank.features), bankLabels: vector(bank.labels) };
-  const chunk = Math.min(512, Math.max(8, Math.floor(blockSize / Math.max(n, most * classes))));
+  const chunk = Math.min(512, Math.max(8, Math.floor(blockSize / n)));
   const places = new Float32Array(asked.features.length * k.length);
   try {
     for (let start = 0; start < asked.features.length; start += chunk) {

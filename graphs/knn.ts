@@ -1,7 +1,22 @@
 /** k-nearest neighbours as a graph (Wu et al., CVPR 2018, arXiv 1805.01978), for several k at once. */
 import { constant, input, type Value } from "../src/onnx/graph.js";
 import { toModel } from "../src/onnx/model.js";
-import { Add, Equal, Exp, Gather, Gemm, MatMul, Mul, OneHot, Sub, TopK, Unsqueeze, Where } from "../src/ops/index.js";
+import {
+  Add,
+  Cast,
+  Concat,
+  Equal,
+  Exp,
+  Gather,
+  Gemm,
+  Mul,
+  ScatterElements,
+  Slice,
+  Sub,
+  TopK,
+  Unsqueeze,
+  Where,
+} from "../src/ops/index.js";
 import { places } from "./places.js";
 
 export interface KnnGraphOptions {
@@ -30,12 +45,15 @@ export function knnModel({ bank: n, width, classes, k, temperature, vote, leaveO
   const bankLabels = input("bankLabels", "int64", [n]);
   const self = input("self", "int64", ["Q"]);
   let similarities: Value = Gemm(queries, bank, null, { transB: 1 }); // [Q,N]
-  if (leaveOneOut) similarities = Where(Equal(Unsqueeze(self, [1]), counted(n)), -2, similarities);
-  const most = Math.max(...k);
-  const [nearest, neighbors] = TopK(similarities, most, { axis: 1 }); // [Q,M]
+  if (leaveOneOut) similarities = Where(Equal(Unsqueeze(self, [1]), index(n)), -2, similarities);
+  const [nearest, neighbors] = TopK(similarities, Math.max(...k), { axis: 1 }); // [Q,M]
   const closeness = Exp(Mul(Sub(nearest, 1), 1 / temperature)); // shifted by the largest similarity there can be: 0–1
-  const weights = Mul(Unsqueeze(vote === "weighted" ? closeness : nearOne(closeness, most), [1]), within(k, most)); // [Q,K,M]
-  const scores = MatMul(weights, OneHot(Gather(bankLabels, neighbors), classes)); // [Q,K,M]·[Q,M,C]
+  const votes = vote === "weighted" ? closeness : nearOne(closeness, Math.max(...k));
+  const none = Mul(Cast(Unsqueeze(labels, [1]), "float32"), constant([1, classes], Array<number>(classes).fill(0))); // [Q,C]
+  const scores = Concat(
+    counted(votes, Gather(bankLabels, neighbors), none, k).map((v) => Unsqueeze(v, [1])),
+    { axis: 1 },
+  );
   return toModel({
     name: "knn",
     inputs: [queries, bank, labels, bankLabels, ...(leaveOneOut ? [self] : [])],
@@ -44,19 +62,25 @@ export function knnModel({ bank: n, width, classes, k, temperature, vote, leaveO
 }
 
 /** 0…n−1 as int64 [1,n] */
-const counted = (n: number): Value =>
+const index = (n: number): Value =>
   constant(
     [1, n],
     Array.from({ length: n }, (_, i) => i),
     "int64",
   );
 
+/** For each k the votes [Q,M] of the first k neighbours, added up by their classes [Q,M]: the smaller counts are parts of the larger. */
+function counted(votes: Value, classes: Value, none: Value, k: readonly number[]): Value[] {
+  const sums = new Map<number, Value>();
+  let [sum, from] = [none, 0];
+  for (const to of [...new Set(k)].sort((a, b) => a - b)) {
+    const part = (v: Value) => Slice(v, { starts: [from], ends: [to], axes: [1] });
+    sum = ScatterElements(sum, part(classes), part(votes), { axis: 1, reduction: "add" });
+    sums.set(to, sum);
+    from = to;
+  }
+  return k.map((count) => sums.get(count)!);
+}
+
 /** 1 + closeness/2M: a whole vote each, and among equal counts the more similar neighbours win. */
 const nearOne = (closeness: Value, most: number): Value => Add(Mul(closeness, 1 / (2 * most)), 1);
-
-/** [K,M]: 1 where neighbour m is among the first k */
-const within = (k: readonly number[], most: number): Value =>
-  constant(
-    [k.length, most],
-    k.flatMap((count) => Array.from({ length: most }, (_, m) => (m < count ? 1 : 0))),
-  );
