@@ -32,5 +32,7 @@ encoder resnet50 "$resnets" backbone.name=resnet50
 encoder resnet18-cifar "torchvision timm" backbone.name=resnet18 backbone.stem=cifar
 encoder vit "timm" backbone.name=vitTiny backbone.patchSize=8 backbone.embedDim=48 backbone.depth=2
 encoder vit-qkv-bias "timm" backbone.name=vitTiny backbone.patchSize=8 backbone.embedDim=48 backbone.depth=2 backbone.qkvBias=true
+node dist/bench/judgesCheck.js "$out"
+"$python" bench/python/check_judges.py "$out"
 "$python" bench/python/check.py "$out"
 "$python" bench/python/judges.py bin/diptych.cjs
