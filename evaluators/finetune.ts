@@ -3,7 +3,7 @@ import { augmentModel, draw, feedsOf, keyOf } from "../graphs/augment.js";
 import type { EncoderInfo } from "../graphs/encoder.js";
 import { adamw } from "../graphs/optimizers.js";
 import { scoresModel } from "../graphs/places.js";
-import { classifierModel, finetuneStep } from "../graphs/supervised.js";
+import { classifierModel, finetuneStep } from "../graphs/finetune.js";
 import { augmenter } from "../src/data/augmenter.js";
 import { loader } from "../src/data/loader.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
@@ -67,7 +67,7 @@ export const finetune: Evaluator<FinetuneOptions> = {
       batchSize: Math.min(o.batchSize, learn.images.length),
       labelSmoothing: o.labelSmoothing,
       layerDecay: o.layerDecay,
-      optimizer: adamw,
+      optimizer: adamw as never,
       optimizerOptions: (name) => ({
         ...adamw.defaults,
         weightDecay: /\.(pos_embed\w*|cls_token)$/.test(name) ? 0 : o.weightDecay,

@@ -97,20 +97,30 @@ function accumulated({ loss, metrics, gradients }: Learned, k: number): Learned 
   };
 }
 
+export interface Updating extends Clipping {
+  optimizer: Optimizer<never>;
+  optimizerOptions: object;
+  /** What one parameter has of its own: a share of the learning rate (layer-wise decay), other options (no weight decay). */
+  own?(name: string): { rate: number; options: object };
+}
+
 /** The optimizer's arithmetic: gradients of the given norm → the update of each parameter, clipping and rate applied. */
-function updatesOf(
+export function updatesOf(
   scope: Scope,
   gradients: Learned["gradients"],
   norm: Value,
-  o: StepOptions,
+  o: Updating,
 ): TrainingStep["updates"] {
   const optimizer = o.optimizer as unknown as Optimizer<object>;
   const lr = scope.scalar("lr");
   const shared = scope.with({ every: "update" }).child("optimizer");
   optimizer.begin?.(shared, o.optimizerOptions);
   const bounded = clipped([...gradients.values()].map(trimmed), norm, o);
-  const updateOf = ({ name, value }: Parameter, g: Value): Value =>
-    untrimmed(optimizer.update(shared.child(name), trimmed(value), g, lr, o.optimizerOptions, shared), value);
+  const updateOf = ({ name, value }: Parameter, g: Value): Value => {
+    const { rate, options } = o.own?.(name) ?? { rate: 1, options: o.optimizerOptions };
+    const ownRate = rate === 1 ? lr : Mul(lr, rate);
+    return untrimmed(optimizer.update(shared.child(name), trimmed(value), g, ownRate, options, shared), value);
+  };
   return new Map([...gradients.keys()].map((p, i) => [p, updateOf(p, bounded[i]!)]));
 }
 

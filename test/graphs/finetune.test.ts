@@ -3,7 +3,7 @@ import { openStep } from "../../evaluators/heads.js";
 import { vector } from "../../evaluators/features.js";
 import type { EncoderInfo } from "../../graphs/encoder.js";
 import { sgd } from "../../graphs/optimizers.js";
-import { classifier, finetuneStep, layerRates } from "../../graphs/supervised.js";
+import { classifier, finetuneStep, layerRates } from "../../graphs/finetune.js";
 import { rootScope } from "../../graphs/scope.js";
 import { input } from "../../src/onnx/graph.js";
 import { random } from "../../src/random.js";
@@ -51,7 +51,7 @@ describe("fine-tuning", () => {
       batchSize: b,
       labelSmoothing,
       layerDecay,
-      optimizer: sgd,
+      optimizer: sgd as never,
       optimizerOptions: () => ({ ...sgd.defaults, momentum: 0, weightDecay: 0 }),
     });
   const lossOf = async (step: ReturnType<typeof stepOf>, mask: Tensor, share: number) => {

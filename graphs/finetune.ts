@@ -1,59 +1,14 @@
-/** Training with targets: from any loss to a training step, and the fine-tuning of a classifier. */
+/** Fine-tuning: the network trained on with labels, as a training step. */
 import { gradients } from "../src/autodiff.js";
 import { input, type Dialect, type Value } from "../src/onnx/graph.js";
 import { Add, LogSoftmax, Mul, Neg, OneHot, ReduceMean, ReduceSum, Reshape, Slice, Sub } from "../src/ops/index.js";
-import type { Parameter, TrainingStep } from "../src/step.js";
+import type { TrainingStep } from "../src/step.js";
 import type { Tensors } from "../src/tensor.js";
 import { network, networkModel, type EncoderInfo } from "./encoder.js";
 import { linear, zerosInit } from "./layers.js";
 import type { Optimizer } from "./optimizers.js";
-import { rootScope, statesOf, type Collected, type Scope } from "./scope.js";
-import { measured } from "./step.js";
-
-export interface SupervisedOptions<Options> {
-  dialect: Dialect;
-  scope: Scope;
-  collected: Collected;
-  inputs: readonly Value[];
-  loss: Value;
-  metrics: Record<string, Value>;
-  optimizer: Optimizer<Options>;
-  /** Options of one parameter, by its name. */
-  optimizerOptions(name: string): Options;
-  /** Share of the scheduled learning rate, by the parameter's name; default 1 for all. */
-  rates?: ReadonlyMap<string, number>;
-}
-
-/** Backward and update of every trainable parameter; `lr` is the one scheduled scalar. */
-export function supervisedStep<Options>(o: SupervisedOptions<Options>): TrainingStep {
-  const parameters = [...o.collected.parameters.values()];
-  const trainable = parameters.filter((p) => p.trainable);
-  const found = gradients(
-    o.loss,
-    trainable.map((p) => p.value),
-  );
-  const { norm, applied } = measured(o.loss, found);
-  const shared = o.scope.child("optimizer");
-  const lr = o.scope.scalar("lr");
-  if (trainable.length) o.optimizer.begin?.(shared, o.optimizerOptions(trainable[0]!.name));
-  const updates = trainable.map((p, i): [Parameter, Value] => {
-    const rate = o.rates?.get(p.name) ?? 1;
-    const own = rate === 1 ? lr : Mul(lr, rate);
-    return [p, o.optimizer.update(shared.child(p.name), p.value, found[i]!, own, o.optimizerOptions(p.name), shared)];
-  });
-  return {
-    dialect: o.dialect,
-    inputs: o.inputs,
-    scalars: [...o.collected.scalars.values()],
-    parameters,
-    state: statesOf(o.collected),
-    loss: o.loss,
-    metrics: { ...o.metrics, gradNorm: norm },
-    applied,
-    gradients: new Map(trainable.map((p, i) => [p, found[i]!])),
-    updates: new Map(updates),
-  };
-}
+import { rootScope, statesOf, type Scope } from "./scope.js";
+import { measured, updatesOf } from "./step.js";
 
 /**
  * Layer-wise decay (Clark et al., ICLR 2020; BEiT, MAE): decay^(layers above). Blocks are told by the first number in a name
@@ -72,7 +27,7 @@ export function layerRates(names: readonly string[], decay: number): Map<string,
   return new Map(layers.map(([name, layer]) => [name, decay ** (top - layer)]));
 }
 
-export interface FinetuneStepOptions<Options> {
+export interface FinetuneStepOptions {
   dialect: Dialect;
   info: EncoderInfo;
   classes: number;
@@ -80,8 +35,9 @@ export interface FinetuneStepOptions<Options> {
   /** Share of a target that is spread over all classes (Szegedy et al., 2016). */
   labelSmoothing: number;
   layerDecay: number;
-  optimizer: Optimizer<Options>;
-  optimizerOptions(name: string): Options;
+  optimizer: Optimizer<never>;
+  /** Options of one parameter, by its name. */
+  optimizerOptions(name: string): object;
 }
 
 /** features of `backbone` → logits of `head`, named as the step names them */
@@ -103,7 +59,7 @@ export const classifierModel = (info: EncoderInfo, classes: number, tensors: Ten
  * the one at the other end of the batch, mask·x + (1 − mask)·x′, and so are the targets, share·y + (1 − share)·y′. A mask of one
  * number is mixup (Zhang et al., 2018), a box of zeros CutMix (Yun et al., 2019), all ones neither.
  */
-export function finetuneStep<Options>(o: FinetuneStepOptions<Options>): TrainingStep {
+export function finetuneStep(o: FinetuneStepOptions): TrainingStep {
   const { scope, collected } = rootScope(o.dialect);
   const origin = { path: "", dialect: o.dialect };
   const { size } = o.info;
@@ -116,15 +72,33 @@ export function finetuneStep<Options>(o: FinetuneStepOptions<Options>): Training
   const logits = classifier(scope, mixed(images, mask), o.info, o.classes);
   const smooth = Add(Mul(OneHot(labels, o.classes), 1 - o.labelSmoothing), o.labelSmoothing / o.classes); // [B,C]
   const entropy = Neg(ReduceSum(Mul(LogSoftmax(logits), mixed(smooth, share)), { axes: [1], keepdims: 0 }));
-  return supervisedStep({
-    ...o,
-    scope,
-    collected,
-    inputs: [view, labels, mask, share],
-    loss: ReduceMean(entropy, { keepdims: 0 }),
-    metrics: {},
-    rates: layerRates([...collected.parameters.keys()], o.layerDecay),
+  const loss = ReduceMean(entropy, { keepdims: 0 });
+
+  const parameters = [...collected.parameters.values()];
+  const found = gradients(
+    loss,
+    parameters.map((p) => p.value),
+  );
+  const { norm, applied } = measured(loss, found);
+  const ofParameter = new Map(parameters.map((p, i) => [p, found[i]!]));
+  const rates = layerRates([...collected.parameters.keys()], o.layerDecay);
+  const updates = updatesOf(scope, ofParameter, norm, {
+    optimizer: o.optimizer,
+    optimizerOptions: {},
+    own: (name) => ({ rate: rates.get(name)!, options: o.optimizerOptions(name) }),
   });
+  return {
+    dialect: o.dialect,
+    inputs: [view, labels, mask, share],
+    scalars: [...collected.scalars.values()],
+    parameters,
+    state: statesOf(collected),
+    loss,
+    metrics: { gradNorm: norm },
+    applied,
+    gradients: ofParameter,
+    updates,
+  };
 }
 
 /** m·x + (1 − m)·x in reverse order of the batch */
