@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { collapsePanel, collapseWarning } from "../evaluators/collapse.js";
 import { extractFeatures, imageBatches, normalizeRows, pixelFeatures } from "../evaluators/features.js";
-import { knn } from "../evaluators/knn.js";
+import { nearest } from "../evaluators/knn.js";
 import { augmentation, draw, type Draw } from "../graphs/augment.js";
 import { below, encoderModel, network, type EncoderInfo } from "../graphs/encoder.js";
 import { methods, type Method } from "../graphs/methods/index.js";
@@ -154,7 +154,10 @@ async function scored(
 ) {
   if (!train.labels || !train.classes) return undefined;
   const asked = queries && val?.labels ? { features: queries, labels: val.labels } : undefined;
-  return knn(engine, { features: bank, labels: train.labels }, asked, train.classes.length, recipe.evaluate);
+  const k = Math.min(recipe.evaluate.k, bank.length - (asked ? 0 : 1));
+  const options = { k: [k], temperature: recipe.evaluate.temperature, vote: "weighted" as const };
+  const labelled = { features: bank, labels: train.labels };
+  return (await nearest(engine, labelled, asked, train.classes.length, options))[0]!;
 }
 
 /** kNN on the pixels themselves. */

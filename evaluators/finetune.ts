@@ -1,5 +1,5 @@
 /** Fine-tuning: the whole network trained on with labels. The recipe is that of APS (arXiv 2306.02854), without RandAugment and erasing. */
-import { augmentModel, draw, feedsOf, keyOf } from "../graphs/augment.js";
+import { augmentation, draw } from "../graphs/augment.js";
 import type { EncoderInfo } from "../graphs/encoder.js";
 import { adamw } from "../graphs/optimizers.js";
 import { scoresModel } from "../graphs/places.js";
@@ -139,21 +139,15 @@ async function* mixedBatches(
     flip: 0.5,
     normalize: { mean, std },
   };
-  const aug = augmenter(engine);
+  const aug = augmenter(engine, () => augmentation(view, "float"));
   try {
     for await (const { epoch, batch, indices, images: decoded } of loader(images, { batchSize, seed: o.seed }).from(
       0,
       0,
     )) {
-      const views = await aug.batch(decoded, [view], (_view, _copy, i) => {
-        const d = draw(random(o.seed, "augment", epoch, batch, i), decoded[i]!, view);
-        return {
-          key: keyOf(d, view, "float"),
-          model: () => augmentModel(d, view, "float"),
-          crop: d.crop,
-          feeds: () => feedsOf(d, view, "float"),
-        };
-      });
+      const views = await aug.batch(decoded, [view], (_view, _copy, i) =>
+        draw(random(o.seed, "augment", epoch, batch, i), decoded[i]!, view),
+      );
       const own = Int32Array.from(indices, (i) => labels[i]!);
       const mix = mixing(random(o.seed, "mix", epoch, batch), size, o);
       yield { epoch, batch, inputs: { ...views, labels: vector(own), ...mix } };

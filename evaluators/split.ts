@@ -1,6 +1,6 @@
 /** Parts of a labelled set, drawn class by class: the same seed gives the same part. */
 import { random } from "../src/random.js";
-import type { Dataset } from "../src/data/index.js";
+import { subset } from "../src/data/dataset.js";
 import type { Labelled, LabelledImages, Subject } from "./evaluator.js";
 import type { Features } from "./features.js";
 
@@ -37,17 +37,10 @@ export function rowsAt({ features: { data, width }, labels }: Labelled, indices:
 }
 
 /** The images at the indices. */
-export function imagesAt({ images, labels }: LabelledImages, indices: Int32Array): LabelledImages {
-  const own = Int32Array.from(indices, (i) => labels[i]!);
-  const part: Dataset = {
-    length: indices.length,
-    labels: own,
-    classes: images.classes,
-    key: (i) => images.key(indices[i]!),
-    image: (i) => images.image(indices[i]!),
-  };
-  return { images: part, labels: own };
-}
+export const imagesAt = ({ images, labels }: LabelledImages, indices: Int32Array): LabelledImages => ({
+  images: subset(images, indices),
+  labels: Int32Array.from(indices, (i) => labels[i]!),
+});
 
 /** Where the data has no test split: the share of every class that stands in for it. */
 export const testShare = 0.2;
