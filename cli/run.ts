@@ -6,8 +6,8 @@ import { fileURLToPath } from "node:url";
 import { collapsePanel, collapseWarning, type CollapsePanel } from "../evaluators/collapse.js";
 import { extractFeatures, imageBatches, normalizeRows, pixelFeatures } from "../evaluators/features.js";
 import { knn, type KnnResult } from "../evaluators/knn.js";
-import { augmentModel, draw, feedsOf, keyOf } from "../graphs/augment.js";
-import { below, encoderModel, network, type EncoderInfo } from "../graphs/encoder.js";
+import { augmentModel, draw, feedsOf, keyOf, type Draw } from "../graphs/augment.js";
+import { below, boundNetwork, encoderModel, type EncoderInfo } from "../graphs/encoder.js";
 import { methods, type Method } from "../graphs/methods/index.js";
 import { optimizers } from "../graphs/optimizers.js";
 import { trainingStep } from "../graphs/step.js";
@@ -77,12 +77,11 @@ export function viewsOf(recipe: Recipe): ViewSpec[] {
 export function stepOf(recipe: Recipe, dialect: "portable" | "training"): TrainingStep {
   const { name: methodName, ...methodOptions } = recipe.method;
   const { name: optimizerName, clipNorm, ...optimizerOptions } = recipe.optimizer;
-  const { backbone, options } = network(recipe.backbone.name, recipe.backbone);
   return trainingStep({
     dialect,
     method: methods[methodName] as never,
     methodOptions,
-    network: (s, image) => backbone.forward(s, image, options),
+    network: boundNetwork(recipe.backbone.name, recipe.backbone),
     optimizer: optimizers[optimizerName] as never,
     optimizerOptions,
     batchSize: recipe.batchSize,
@@ -96,6 +95,12 @@ export function schedulesOf(recipe: Recipe): Record<string, Schedule> {
   const { name, ...options } = recipe.method;
   const method = methods[name] as unknown as Method<object>;
   return { lr: recipe.optimizer.lr as Schedule, ...method.scalars?.(options) };
+}
+
+/** Steps that the method takes on one batch. */
+function stepsPerBatchOf(recipe: Recipe): number {
+  const { name, ...options } = recipe.method;
+  return (methods[name] as unknown as Method<object>).stepsPerBatch?.(options) ?? 1;
 }
 
 const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
@@ -287,8 +292,10 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
     onBroken: (key, reason) => tell(`${key} cannot be read and is replaced: ${reason}`),
   });
   const aug = augmenter(engine);
-  const batches = prepared(recipe, views, feed.from(saved?.progress.epoch ?? 0, saved?.progress.batch ?? 0), aug);
-  const stepsPerEpoch = feed.batchesPerEpoch;
+  const { epoch, batch, inner } = saved?.progress ?? { epoch: 0, batch: 0, inner: 0 };
+  const batches = prepared(recipe, views, feed.from(epoch, batch), inner, aug);
+  const stepsPerBatch = stepsPerBatchOf(recipe);
+  const stepsPerEpoch = feed.batchesPerEpoch * stepsPerBatch;
   const total = stepsPerEpoch * recipe.epochs;
 
   // books
@@ -301,7 +308,8 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const progressAt = (s: number): Progress => ({
     step: s,
     epoch: Math.floor(s / stepsPerEpoch),
-    batch: s % stepsPerEpoch,
+    batch: Math.floor((s % stepsPerEpoch) / stepsPerBatch),
+    inner: s % stepsPerBatch,
     broken: [...broken],
     threads: engine.threads,
   });
@@ -359,7 +367,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
       listener.step?.({
         ...r,
         total,
-        imagesPerSecond: ((r.step - startStep) * recipe.batchSize * 1000) / elapsed,
+        imagesPerSecond: ((r.step - startStep) * recipe.batchSize * 1000) / (stepsPerBatch * elapsed),
         waitShare: waited / elapsed,
       });
       if (r.step % recipe.checkpoint.everySteps === 0) await save(r.step);
@@ -405,19 +413,30 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
 const encoderTensors = (recipe: Recipe, tensors: Tensors): Tensors =>
   below(methods[recipe.method.name].encoder, tensors);
 
-/** Decoded batches → views and draws, all a function of (seed, step). */
+/** Decoded batches → views and draws, all a function of (seed, step); the first batch goes on at its step `startInner`. */
 async function* prepared(
   recipe: Recipe,
   views: readonly ViewSpec[],
   batches: AsyncIterable<{ epoch: number; batch: number; indices: number[]; images: Parameters<typeof draw>[1][] }>,
+  startInner: number,
   aug: ReturnType<typeof augmenter>,
 ): AsyncGenerator<Prepared, never> {
   const { name, ...options } = recipe.method;
   const method = methods[name] as unknown as Method<object>;
   const { seed, pixels, batchSize } = recipe;
+  const stepsPerBatch = stepsPerBatchOf(recipe);
+  let inner = startInner;
   for await (const { epoch, batch, images } of batches) {
+    const drawn: Record<string, Draw[][]> = Object.fromEntries(
+      views.map((view) => [
+        view.name,
+        Array.from({ length: view.count }, (_, copy) =>
+          images.map((image, i) => draw(random(seed, "augment", epoch, batch, i, view.name, copy), image, view)),
+        ),
+      ]),
+    );
     const inputs = await aug.batch(images as never, views, (view, copy, i) => {
-      const d = draw(random(seed, "augment", epoch, batch, i, view.name, copy), images[i]!, view);
+      const d = drawn[view.name]![copy]![i]!;
       return {
         key: keyOf(d, view, pixels),
         model: () => augmentModel(d, view, pixels),
@@ -425,11 +444,11 @@ async function* prepared(
         feeds: () => feedsOf(d, view, pixels),
       };
     });
-    yield {
-      epoch,
-      batch,
-      inputs: { ...inputs, ...method.draw?.(random(seed, "draw", epoch, batch), options, batchSize) },
-    };
+    for (; inner < stepsPerBatch; inner++) {
+      const own = method.draw?.(random(seed, "draw", epoch, batch), options, batchSize, { inner, views: drawn });
+      yield { epoch, batch, inner, inputs: { ...inputs, ...own } };
+    }
+    inner = 0;
   }
   throw new Error("The batches ended.");
 }

@@ -7,11 +7,12 @@ import { readCheckpoint, writeCheckpoint } from "./artifacts/odtc.js";
 import { readSafetensors, writeSafetensors } from "./artifacts/safetensors.js";
 import type { Tensors } from "./tensor.js";
 
-/** Where a run stands: the next batch to train on. */
+/** Where a run stands: the next batch to train on, and the next step on it. */
 export interface Progress {
   step: number;
   epoch: number;
   batch: number;
+  inner: number;
   /** Indices of files that could not be read, so that a resumed run replaces the same ones. */
   broken: number[];
   /** Another count of threads sums in another order. */

@@ -7,6 +7,8 @@ import type { Tensors } from "./tensor.js";
 export interface Prepared {
   epoch: number;
   batch: number;
+  /** Step on this batch, from 0: a method may take several. */
+  inner: number;
   inputs: Tensors;
 }
 
@@ -15,6 +17,7 @@ export interface StepReport {
   step: number;
   epoch: number;
   batch: number;
+  inner: number;
   scalars: Record<string, number>;
   metrics: Record<string, number>;
   applied: boolean;
@@ -25,7 +28,7 @@ export interface StepReport {
 
 export interface TrainOptions extends Horizon {
   session: TrainingSession;
-  /** Batches from (startEpoch, startBatch) on. */
+  /** One a step, from `startStep` on. */
   batches: AsyncIterator<Prepared>;
   /** lr and the method's own, by name. */
   scalars: Record<string, Schedule>;
@@ -65,11 +68,12 @@ export async function train(o: TrainOptions): Promise<number> {
       throw new Error(
         `${refused} steps in a row had a gradient that is not finite (the last at step ${step}). Lower the learning rate, or clip with optimizer.clipNorm.`,
       );
-    const { epoch } = batch;
+    const { epoch, inner } = batch;
     await o.onStep?.({
       step,
       epoch,
       batch: batch.batch,
+      inner,
       scalars,
       metrics: o.session.metrics(),
       applied,

@@ -1,5 +1,5 @@
 /** A step small enough for tests: two blocks' worth of ResNet on 16 px, any method. */
-import { network } from "../graphs/encoder.js";
+import { boundNetwork } from "../graphs/encoder.js";
 import { methods, type MethodName } from "../graphs/methods/index.js";
 import { optimizers, type OptimizerName } from "../graphs/optimizers.js";
 import { trainingStep } from "../graphs/step.js";
@@ -31,12 +31,11 @@ export function tinyStep(
   which: keyof typeof networks = "resnet",
   optimizer: OptimizerName = "sgd",
 ): TrainingStep {
-  const { backbone, options } = network(networks[which].name, networks[which]);
   return trainingStep({
     dialect,
     method: methods[method] as never,
     methodOptions: optionsOf(method),
-    network: (s, image) => backbone.forward(s, image, options),
+    network: boundNetwork(networks[which].name, networks[which]),
     optimizer: optimizers[optimizer] as never,
     optimizerOptions: optimizers[optimizer].defaults,
     batchSize,

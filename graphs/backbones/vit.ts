@@ -60,6 +60,8 @@ export function block(s: Scope, x: Value, o: ViTOptions): Value {
 function embedded(s: Scope, image: Value, o: ViTOptions, tokens?: Value): Value {
   const d = o.embedDim;
   const p = o.patchSize;
+  if ((image.shape[2] as number) % p)
+    throw new Error(`${s.path || "vit"}: ${image.shape[2] as number} px do not divide into patches of ${p}.`);
   const patches = conv(s.child("patchify"), image, d, p, {
     bias: true,
     strides: [p, p],
@@ -84,6 +86,9 @@ function perImage(cls: Value, x: Value): Value {
   return Add(Mul(Slice(x, { starts: [0], ends: [1], axes: [1] }), 0), cls);
 }
 
+/** The class token [B,D] of tokens [B,1+N,D]. */
+export const classToken = (tokens: Value): Value => Squeeze(Slice(tokens, { starts: [0], ends: [1], axes: [1] }), [1]);
+
 /** Every token after the last norm: [B,1+N,D] */
 export function vitTokens(s: Scope, image: Value, o: ViTOptions, tokens?: Value): Value {
   let x = embedded(s, image, o, tokens);
@@ -96,9 +101,10 @@ const vit = (summary: string, embedDim: number, numHeads: number, patchSize: num
   anySize: false,
   defaults: { embedDim, depth: 12, numHeads, mlpRatio: 4, patchSize, qkvBias: false, epsilon: 1e-5 },
   width: (o) => o.embedDim,
+  grid: (o, size) => size / o.patchSize,
   forward(s, image, o, tokens) {
     const all = vitTokens(s, image, o, tokens);
-    const features = Squeeze(Slice(all, { starts: [0], ends: [1], axes: [1] }), [1]);
+    const features = classToken(all);
     const side = (image.shape[2] as number) / o.patchSize;
     const rest = Slice(all, { starts: [1], ends: [2 ** 31 - 1], axes: [1] });
     const map = tokens ? rest : Reshape(Transpose(rest, { perm: [0, 2, 1] }), [0, o.embedDim, side, -1]);

@@ -118,7 +118,7 @@ describe("checkpoints of a run", () => {
   const step = tinyStep("mocov2", "training");
   const { manifest, initial } = packageStep(step, initialTensors(step, 0), []);
   const tensors = { ...initial, step: scalar(5, "int64") };
-  const progress = (n: number) => ({ step: n, epoch: 0, batch: n, broken: [3], threads: 2 });
+  const progress = (n: number) => ({ step: n, epoch: 0, batch: n, inner: 0, broken: [3], threads: 2 });
   let dir: string;
   beforeEach(async () => (dir = await mkdtemp(join(tmpdir(), "checkpoints-"))));
   afterEach(() => rm(dir, { recursive: true }));
