@@ -14,6 +14,8 @@ export type Schedule =
       warmupStart?: number;
       /** step (default): changes at each step; epoch: once an epoch, as mmcv's by_epoch. */
       per?: "step" | "epoch";
+      /** What the cosine spans: what is left after the warm-up (default), or the whole run, with the smaller of ramp and cosine (APS). */
+      over?: "rest" | "whole";
       /** The first warm-up step gives peak/W (plusOne, default) or 0. */
       warmup?: "plusOne" | "fromZero";
     }
@@ -27,6 +29,7 @@ export type Schedule =
     };
 
 export interface Horizon {
+  /** Updates in an epoch: batches times the steps taken on each. */
   stepsPerEpoch: number;
   epochs: number;
 }
@@ -42,10 +45,13 @@ export function scheduled(schedule: Schedule, step: number, { stepsPerEpoch, epo
   const total = epochs * stepsPerEpoch;
   switch (schedule.schedule) {
     case "cosine": {
-      const { peak, end = 0, warmupStart = 0, per = "step", warmup = "plusOne" } = schedule;
+      const { peak, end = 0, warmupStart = 0, per = "step", warmup = "plusOne", over = "rest" } = schedule;
       const at = per === "epoch" ? Math.floor(step / stepsPerEpoch) * stepsPerEpoch : step;
-      if (at < warm) return warmupStart + ((peak - warmupStart) * (at + (warmup === "plusOne" ? 1 : 0))) / warm;
-      return cosine(peak, end, Math.min(1, (at - warm) / Math.max(1, total - warm)));
+      // one unit of the warm-up: a step, or the steps of an epoch
+      const unit = warmup === "fromZero" ? 0 : per === "epoch" ? stepsPerEpoch : 1;
+      const ramp = at < warm ? warmupStart + ((peak - warmupStart) * (at + unit)) / warm : Infinity;
+      if (over === "whole") return Math.min(ramp, cosine(peak, end, Math.min(1, at / total)));
+      return at < warm ? ramp : cosine(peak, end, Math.min(1, (at - warm) / Math.max(1, total - warm)));
     }
     case "step": {
       const { peak, milestones, gamma = 0.1 } = schedule;

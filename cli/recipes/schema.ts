@@ -1,7 +1,7 @@
 /** What a recipe may say: one zod schema, its parts derived from the registries and their defaults. */
 import { z } from "zod";
 import { backbones } from "../../graphs/backbones/index.js";
-import { methods } from "../../graphs/methods/index.js";
+import { faithfully, methods, type Method } from "../../graphs/methods/index.js";
 import { optimizers } from "../../graphs/optimizers.js";
 import { datasets } from "../../src/data/index.js";
 import { unknownName } from "../../src/names.js";
@@ -20,6 +20,7 @@ const schedule = z.union([
     warmupStart: number.optional(),
     per: z.enum(["step", "epoch"]).optional(),
     warmup: z.enum(["plusOne", "fromZero"]).optional(),
+    over: z.enum(["rest", "whole"]).optional(),
   }),
   z.strictObject({
     schedule: z.literal("step"),
@@ -75,6 +76,7 @@ const named = (kind: string, registry: Record<string, unknown>, options: z.ZodTy
 const methodChoices = Object.entries(methods).map(([name, m]) =>
   choice(name, m.defaults, Object.keys((m.scalars as ((o: object) => object) | undefined)?.(m.defaults) ?? {}), {
     view: view.optional(),
+    ...("released" in m && { faithful: z.boolean().default(false) }),
   }),
 );
 
@@ -137,8 +139,19 @@ export interface Recipe {
 /** A checked recipe with all defaults; errors name the place, what was expected and what came. */
 export function resolveRecipe(input: unknown): Recipe {
   const result = recipeSchema.safeParse(input);
-  if (result.success) return result.data as unknown as Recipe;
+  if (result.success) return released(result.data as unknown as Recipe, input as RecipeInput);
   throw new Error(result.error.issues.map((issue) => sentence(issue, input)).join("\n"));
+}
+
+/** What `method.faithful` sets is written out; an option that says otherwise is refused. */
+function released(recipe: Recipe, { method: asked }: RecipeInput): Recipe {
+  const method = faithfully(methods[recipe.method.name] as unknown as Method<Recipe["method"]>, recipe.method);
+  for (const [option, value] of Object.entries(method))
+    if (option in asked && value !== recipe.method[option])
+      throw new Error(
+        `method.${option}=${JSON.stringify(recipe.method[option])} contradicts method.faithful, which sets it to ${JSON.stringify(value)}. Leave one of them out.`,
+      );
+  return { ...recipe, method };
 }
 
 function sentence(issue: z.core.$ZodIssue, input: unknown): string {
@@ -183,7 +196,7 @@ function knownKeys(path: readonly PropertyKey[], input: unknown): string[] {
   if (registry?.[name])
     return [
       ...Object.keys(registry[name].defaults),
-      ...(head === "optimizer" ? ["lr", "clipNorm"] : head === "method" ? ["view"] : []),
+      ...(head === "optimizer" ? ["lr", "clipNorm"] : head === "method" ? ["view", "faithful"] : []),
     ];
   const part = (recipeSchema.shape as Record<string, unknown>)[head as string] as { shape?: object } | undefined;
   return Object.keys(part?.shape ?? { everyEpochs: 0, k: 0, temperature: 0, everySteps: 0, keep: 0 });
