@@ -33,6 +33,7 @@ async function suite(
 
 const training = { "training engine": trainingEngine };
 const both = { ...training, "portable engine": () => Promise.resolve(portableEngine()) };
+await suite("aps", both);
 await suite("densecl", both);
 await suite("optimizers", both);
 await suite("networks", both);

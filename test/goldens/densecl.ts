@@ -17,9 +17,9 @@ import { scalar, tensor, zeros, type Tensor, type Tensors } from "../../src/tens
 import { evaluate } from "../evaluate.js";
 import { flipped, given, type GoldenCase, type GoldenTensor, type Got, type Kind } from "./case.js";
 
-const dialectOf = (engine: NativeEngine): Dialect => (engine.training ? "training" : "portable");
+export const dialectOf = (engine: NativeEngine): Dialect => (engine.training ? "training" : "portable");
 const origin = (engine: NativeEngine) => ({ path: "student", dialect: dialectOf(engine) });
-const valueLike = (engine: NativeEngine, name: string, t: GoldenTensor, shape = t.shape): Value =>
+export const valueLike = (engine: NativeEngine, name: string, t: GoldenTensor, shape = t.shape): Value =>
   input(name, "float32", shape, origin(engine));
 const cellsOf = (t: GoldenTensor): number[] =>
   t.shape.length === 4 ? [t.shape[0]!, t.shape[1]!, t.shape[2]! * t.shape[3]!] : t.shape;

@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { NativeEngine } from "../../src/engines/native/index.js";
+import { apsKinds } from "./aps.js";
 import { augmentComplaints } from "./augment.js";
 import { compared, type GoldenCase, type GoldenFile, type Kind, type Outcome } from "./case.js";
 import { denseclKinds, ema } from "./densecl.js";
@@ -10,6 +11,7 @@ import { clip, optimizer, schedule } from "./optimizers.js";
 
 /** method → kind → what computes it. Kinds that are missing are not built yet. */
 const kinds: Record<string, Record<string, Kind>> = {
+  aps: apsKinds,
   densecl: denseclKinds,
   optimizers: { optimizer, clip, schedule },
 };

@@ -2,13 +2,14 @@
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { backbones, type Backbone, type BackboneName } from "../../graphs/backbones/index.js";
-import { vitTokens, type ViTOptions } from "../../graphs/backbones/vit.js";
+import { classToken, vitTokens, type ViTOptions } from "../../graphs/backbones/vit.js";
 import { batchNorm, l2normalize, linear, mlp } from "../../graphs/layers.js";
+import { head } from "../../graphs/methods/aps.js";
 import { rootScope, type Mode, type Scope } from "../../graphs/scope.js";
 import { gradients } from "../../src/autodiff.js";
 import { readSafetensors } from "../../src/artifacts/safetensors.js";
 import { constantOf, input, type Dialect, type Value } from "../../src/onnx/graph.js";
-import { Concat, Mul, ReduceSum, Relu, Slice, spatialMean, Squeeze } from "../../src/ops/index.js";
+import { Concat, Mul, ReduceSum, Relu, spatialMean } from "../../src/ops/index.js";
 import { sizeOf, tensor, zeros, type Tensor, type Tensors } from "../../src/tensor.js";
 import { evaluate } from "../evaluate.js";
 import { distance, expected, largest, type GoldenCase, type GoldenTensor, type Kind } from "./case.js";
@@ -75,14 +76,6 @@ const vitOptions = (c: GoldenCase): ViTOptions => ({
   epsilon: (c.options.layer_norm_eps as number) ?? 1e-5,
 });
 
-/** 3-layer head of APS: Linear without bias, BN, ReLU, twice; then Linear and BN without γ and β. */
-const apsHead = (s: Scope, x: Value, hidden: number, out: number): Value =>
-  mlp(s, x, [
-    { width: hidden, bias: false, norm: "bn", relu: true },
-    { width: hidden, bias: false, norm: "bn", relu: true },
-    { width: out, bias: false, norm: "bnPlain" },
-  ]);
-
 const aps: Build = (s, { image1, image2, index1, index2 }, c) => {
   const o = vitOptions(c);
   const encoder = s.child("base_encoder");
@@ -91,19 +84,18 @@ const aps: Build = (s, { image1, image2, index1, index2 }, c) => {
   const view = (image: Value, index: Value, n: 1 | 2): void => {
     const tokens = vitTokens(encoder, image, o, index);
     if (n === 1) out.view1_tokens_after_norm = tokens;
-    const cls = Squeeze(Slice(tokens, { starts: [0], ends: [1], axes: [1] }), [1]);
-    out[`z${n}`] = apsHead(encoder.child("fc"), cls, hidden, c.options.dim as number);
+    out[`z${n}`] = head(encoder.child("fc"), classToken(tokens), hidden, c.options.dim as number);
   };
   view(image1!, index1!, 1);
   view(image2!, index2!, 2);
-  for (const n of [1, 2]) out[`p${n}`] = apsHead(s.child("predictor"), out[`z${n}`]!, hidden, c.options.dim as number);
+  for (const n of [1, 2]) out[`p${n}`] = head(s.child("predictor"), out[`z${n}`]!, hidden, c.options.dim as number);
   out.concat_p1_p2 = Concat([out.p1!, out.p2!], { axis: 0 });
   return out;
 };
 
 const apsFinetune: Build = (s, { image }, c) => {
   const tokens = vitTokens(s, image!, vitOptions(c));
-  const cls = Squeeze(Slice(tokens, { starts: [0], ends: [1], axes: [1] }), [1]);
+  const cls = classToken(tokens);
   return { cls, logits: linear(s.child("fc"), cls, c.options.out_ndim as number) };
 };
 
