@@ -232,3 +232,10 @@ export function mlp(s: Scope, x: Value, layers: readonly MlpLayer[]): Value {
 /** Linear–ReLU–Linear, the MoCo-v2 and SimCLR projector */
 export const projector = (s: Scope, x: Value, hidden: number, out: number): Value =>
   mlp(s, x, [{ width: hidden, relu: true }, { width: out }]);
+
+/** Linear–BN–ReLU–Linear, the projector and predictor of BYOL and ISD; `bias`: of the last layer */
+export const bnProjector = (s: Scope, x: Value, hidden: number, out: number, { bias = true } = {}): Value =>
+  mlp(s, x, [
+    { width: hidden, norm: "bn", relu: true },
+    { width: out, bias },
+  ]);

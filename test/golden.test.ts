@@ -35,6 +35,7 @@ const training = { "training engine": trainingEngine };
 const both = { ...training, "portable engine": () => Promise.resolve(portableEngine()) };
 await suite("aps", both);
 await suite("densecl", both);
+await suite("isd", both);
 await suite("optimizers", both);
 await suite("networks", both);
 await suite("augment", training);

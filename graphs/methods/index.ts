@@ -9,6 +9,7 @@ import type { Features } from "../backbones/index.js";
 import type { Scope } from "../scope.js";
 import { aps } from "./aps.js";
 import { densecl } from "./densecl.js";
+import { isd } from "./isd.js";
 import { mocov2 } from "./mocov2.js";
 import { simclr } from "./simclr.js";
 
@@ -57,7 +58,7 @@ export interface Method<Options> {
 }
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- options differ from entry to entry
-export const methods = { aps, densecl, mocov2, simclr } satisfies Record<string, Method<any>>;
+export const methods = { aps, densecl, isd, mocov2, simclr } satisfies Record<string, Method<any>>;
 export type MethodName = keyof typeof methods;
 
 /** Options as the authors' code has them, where `faithful` asks for it. */

@@ -42,7 +42,7 @@ const columns = (t: Tensor): number[] => {
 };
 
 /** A queue after `rows` were written at `pointer`. */
-function queueAfter(queue: Tensor, rows: Tensor, pointer: number): Tensor {
+export function queueAfter(queue: Tensor, rows: Tensor, pointer: number): Tensor {
   const copy = tensor("float32", queue.shape, queue.data as Float32Array);
   enqueue({ queue: { tensor: copy }, rows: { tensor: rows } }, pointer / rows.shape[0]!);
   return copy;
@@ -146,7 +146,7 @@ export async function emaOnce(
   return Array.from(out.next!.data as Float32Array);
 }
 
-async function emas(
+export async function emas(
   engine: NativeEngine,
   c: GoldenCase,
   pairs: [name: string, key: string, query: string][],

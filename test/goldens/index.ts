@@ -6,6 +6,7 @@ import { apsKinds } from "./aps.js";
 import { augmentComplaints } from "./augment.js";
 import { compared, type GoldenCase, type GoldenFile, type Kind, type Outcome } from "./case.js";
 import { denseclKinds, ema } from "./densecl.js";
+import { isdKinds } from "./isd.js";
 import { networkComplaints } from "./networks.js";
 import { clip, optimizer, schedule } from "./optimizers.js";
 
@@ -13,6 +14,7 @@ import { clip, optimizer, schedule } from "./optimizers.js";
 const kinds: Record<string, Record<string, Kind>> = {
   aps: apsKinds,
   densecl: denseclKinds,
+  isd: isdKinds,
   optimizers: { optimizer, clip, schedule },
 };
 /** Kinds whose meaning is the same in every file. */
