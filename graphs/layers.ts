@@ -239,3 +239,17 @@ export const bnProjector = (s: Scope, x: Value, hidden: number, out: number, { b
     { width: hidden, norm: "bn", relu: true },
     { width: out, bias },
   ]);
+
+/** AdaptiveAvgPool2d of a map [B,C,h,w] to [B,C,g,g]: cell i is the mean over ⌊i·h/g⌋ … ⌈(i+1)·h/g⌉. */
+export function adaptiveAveragePool(map: Value, grid: number): Value {
+  const [h, w] = map.shape.slice(2) as [number, number];
+  return MatMul(MatMul(poolingRows(h, grid), map), Transpose(poolingRows(w, grid)));
+}
+/** [g,n]: row i holds 1/length over its cell */
+function poolingRows(n: number, grid: number): Value {
+  const rows = Array.from({ length: grid }, (_, i) => {
+    const [from, to] = [Math.floor((i * n) / grid), Math.ceil(((i + 1) * n) / grid)];
+    return Array.from({ length: n }, (_, j) => (from <= j && j < to ? 1 / (to - from) : 0));
+  });
+  return constant([grid, n], rows.flat());
+}

@@ -26,6 +26,12 @@ export type Schedule =
       milestones: readonly number[];
       gamma?: number;
       warmupEpochs?: number;
+    }
+  | {
+      /** 0 until startStep, `value` from there on: the warm-up of DenseCL's λ. */
+      schedule: "delayed";
+      value: number;
+      startStep: number;
     };
 
 export interface Horizon {
@@ -41,6 +47,7 @@ export const cosine = (start: number, end: number, t: number): number =>
 /** The value at a step. */
 export function scheduled(schedule: Schedule, step: number, { stepsPerEpoch, epochs }: Horizon): number {
   if (typeof schedule === "number") return schedule;
+  if (schedule.schedule === "delayed") return step < schedule.startStep ? 0 : schedule.value;
   const warm = Math.round((schedule.warmupEpochs ?? 0) * stepsPerEpoch);
   const total = epochs * stepsPerEpoch;
   switch (schedule.schedule) {

@@ -5,6 +5,7 @@ import { faithfully, methods, type Method } from "../../graphs/methods/index.js"
 import { optimizers } from "../../graphs/optimizers.js";
 import { datasets } from "../../src/data/index.js";
 import { unknownName } from "../../src/names.js";
+import type { Schedule } from "../../src/schedules.js";
 
 const positive = z.number().int().positive();
 const number = z.number().finite();
@@ -25,10 +26,11 @@ const schedule = z.union([
   z.strictObject({
     schedule: z.literal("step"),
     peak: number,
-    milestones: z.array(number),
+    milestones: z.array(number).readonly(),
     gamma: number.optional(),
     warmupEpochs: number.nonnegative().optional(),
   }),
+  z.strictObject({ schedule: z.literal("delayed"), value: number, startStep: z.number().int().nonnegative() }),
 ]);
 
 /** Parts of a view that a recipe may replace; null takes a part away. */
@@ -54,7 +56,8 @@ const view = z.strictObject({
 
 /** The type of a default, with that default; numbers that a method schedules may be schedules. */
 function optionOf(value: unknown, scheduled: boolean) {
-  if (typeof value === "number") return scheduled ? schedule.default(value) : number.default(value);
+  if (scheduled) return schedule.default(value as Schedule);
+  if (typeof value === "number") return number.default(value);
   if (typeof value === "boolean") return z.boolean().default(value);
   return z.string().default(String(value));
 }

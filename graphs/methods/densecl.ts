@@ -26,7 +26,7 @@ import {
   transposed,
   Unsqueeze,
 } from "../../src/ops/index.js";
-import { conv, kaimingNormal, l2normalize, linear, zerosInit } from "../layers.js";
+import { adaptiveAveragePool, conv, kaimingNormal, l2normalize, linear, zerosInit } from "../layers.js";
 import type { Scope } from "../scope.js";
 import {
   cosines,
@@ -42,21 +42,42 @@ import {
 import type { Embeddings, Method } from "./index.js";
 
 export interface DenseclOptions extends MocoOptions {
-  /** λ: weight of the dense loss. 0.5 in the paper; 0 is MoCo-v2. */
+  /**
+   * λ: weight of the dense loss. 0.5 in the paper; 0 is MoCo-v2. The authors advise { schedule: "delayed", value: 0.5, startStep: 10000 }
+   * where it does not settle, and leave that out of every recipe of theirs.
+   */
   lossLambda: number;
+  /** S: the map is pooled to S × S before the dense head and before the match; 0: as it is. */
+  numGrid: number;
 }
 
 /** Two heads on C5 [N,C,S,S]: global Linear–ReLU–Linear on the mean, dense 1×1 Conv–ReLU–Conv; no BN. necks.py DenseCLNeck */
-export function neck(s: Scope, map: Value, hiddenDim: number, outDim: number): { global: Value; dense: Value } {
+export function neck(
+  s: Scope,
+  map: Value,
+  hiddenDim: number,
+  outDim: number,
+  numGrid = 0,
+): { global: Value; dense: Value } {
   const [mlp, mlp2] = [s.child("mlp"), s.child("mlp2")];
   const width = map.shape[1] as number;
   const head = (i: number, x: Value, out: number, fan: number) =>
     linear(mlp.child(i), x, out, { init: kaimingNormal(fan), biasInit: zerosInit });
   const mean = ReduceMean(map, { axes: [2, 3], keepdims: 0 });
   const global = head(2, Relu(head(0, mean, hiddenDim, width)), outDim, hiddenDim); // [N, D]
-  const hidden = Relu(conv(mlp2.child(0), map, hiddenDim, 1, { bias: true }));
+  const hidden = Relu(conv(mlp2.child(0), pooled(map, numGrid), hiddenDim, 1, { bias: true }));
   const grid = conv(mlp2.child(2), hidden, outDim, 1, { bias: true }); // [N, D, S, S]
   return { global, dense: Reshape(grid, [0, 0, -1]) };
+}
+
+/** The map at S × S. */
+function pooled(map: Value, numGrid: number): Value {
+  const side = Math.min(...(map.shape.slice(2) as number[]));
+  if (numGrid > side)
+    throw new Error(
+      `densecl: method.numGrid is ${numGrid}, but the feature map has ${side} cells a side. Lower numGrid, or raise data.size.`,
+    );
+  return numGrid ? adaptiveAveragePool(map, numGrid) : map;
 }
 
 /** Cells [N,C,P] as unit vectors. */
@@ -66,10 +87,13 @@ const cells = (x: Value): Value => l2normalize(x, 1);
 export const matched = (featQ: Value, featK: Value): Value =>
   ArgMax(MatMul(transposed(cells(featQ)), cells(featK)), { axis: 2, keepdims: 0 });
 
-/** What the loss needs of one branch: C5 cells, global vector, dense cells, all as they leave the network. */
-function branch(s: Scope, map: Value, hiddenDim: number, outDim: number): Value[] {
-  const { global, dense } = neck(s.child("neck"), map, hiddenDim, outDim);
-  return [Reshape(map, [0, 0, -1]), global, dense];
+/**
+ * What the loss needs of one branch: C5 cells, global vector, dense cells, all as they leave the network. C5 is pooled as the head's
+ * input is: the released code matches at C5's own resolution, and so fails wherever num_grid is set.
+ */
+function branch(s: Scope, map: Value, { hiddenDim, outDim, numGrid }: DenseclOptions): Value[] {
+  const { global, dense } = neck(s.child("neck"), map, hiddenDim, outDim, numGrid);
+  return [Reshape(pooled(map, numGrid), [0, 0, -1]), global, dense];
 }
 
 export const densecl: Method<DenseclOptions> = {
@@ -83,6 +107,7 @@ export const densecl: Method<DenseclOptions> = {
     outDim: 128,
     bnGroups: 4,
     lossLambda: 0.5,
+    numGrid: 0,
   },
   encoder: "student.backbone",
 
@@ -91,13 +116,13 @@ export const densecl: Method<DenseclOptions> = {
   draws: ({ bnGroups }, b) => shuffleSpecs(bnGroups, b),
   draw: (random, { bnGroups }, b) => shuffleDraw(random, bnGroups, b),
 
-  embed(s, network, inputs, { hiddenDim, outDim, bnGroups }): Embeddings {
+  embed(s, network, inputs, options): Embeddings {
     const [xq, xk] = queryAndKey(inputs.views!);
     const student = s.child("student");
     const teacher = s.ema("teacher", student, s.scalar("momentum"));
-    const run = (net: Scope, x: Value) => branch(net, network(net.child("backbone"), x).map, hiddenDim, outDim);
+    const run = (net: Scope, x: Value) => branch(net, network(net.child("backbone"), x).map, options);
     const [featQ, q, qGrid] = run(student, xq);
-    const [featK, k, kGrid] = shuffled(teacher, xk, inputs, bnGroups, run);
+    const [featK, k, kGrid] = shuffled(teacher, xk, inputs, options.bnGroups, run);
     return { featQ: featQ!, q: q!, qGrid: qGrid!, featK: featK!, k: k!, kGrid: kGrid! };
   },
 
