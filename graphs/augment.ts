@@ -115,7 +115,7 @@ export function centred({ width, height }: { width: number; height: number }, si
 // ---------------------------------------------------------------- weights
 
 /** Keys' cubic; a = −0.5 in PIL and antialiased torch, −0.75 in torch without antialiasing */
-const cubic =
+export const cubic =
   (a: number) =>
   (x: number): number => {
     const t = Math.abs(x);

@@ -2,6 +2,7 @@
 import type { Value } from "../../src/onnx/graph.js";
 import type { Scope } from "../scope.js";
 import { resnet18, resnet34, resnet50 } from "./resnet.js";
+import { mocoVitBase, mocoVitSmall } from "./mocoVit.js";
 import { vitBase, vitSmall, vitTiny } from "./vit.js";
 
 export interface Features {
@@ -27,8 +28,14 @@ export interface Backbone<Options> {
 }
 
 /* eslint-disable @typescript-eslint/no-explicit-any -- options differ from entry to entry */
-export const backbones = { resnet18, resnet34, resnet50, vitTiny, vitSmall, vitBase } satisfies Record<
-  string,
-  Backbone<any>
->;
+export const backbones = {
+  resnet18,
+  resnet34,
+  resnet50,
+  vitTiny,
+  vitSmall,
+  vitBase,
+  mocoVitSmall,
+  mocoVitBase,
+} satisfies Record<string, Backbone<any>>;
 export type BackboneName = keyof typeof backbones;

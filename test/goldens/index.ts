@@ -7,7 +7,7 @@ import { augmentComplaints } from "./augment.js";
 import { compared, type GoldenCase, type GoldenFile, type Kind, type Outcome } from "./case.js";
 import { denseclKinds, ema } from "./densecl.js";
 import { isdKinds } from "./isd.js";
-import { networkComplaints } from "./networks.js";
+import { networkComplaints, positionEmbedding } from "./networks.js";
 import { clip, optimizer, schedule } from "./optimizers.js";
 
 /** method → kind → what computes it. Kinds that are missing are not built yet. */
@@ -18,7 +18,7 @@ const kinds: Record<string, Record<string, Kind>> = {
   optimizers: { optimizer, clip, schedule },
 };
 /** Kinds whose meaning is the same in every file. */
-const common: Record<string, Kind> = { ema };
+const common: Record<string, Kind> = { ema, positionEmbedding };
 
 export async function readGolden(path: string): Promise<{ file: GoldenFile; cases: GoldenCase[] }> {
   const { cases, ...file } = JSON.parse(await readFile(path, "utf8")) as { cases: GoldenCase[]; method: string };

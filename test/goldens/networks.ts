@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { backbones, type Backbone, type BackboneName } from "../../graphs/backbones/index.js";
+import { mocoVitTokens, sinCosPositions } from "../../graphs/backbones/mocoVit.js";
 import { classToken, vitTokens, type ViTOptions } from "../../graphs/backbones/vit.js";
 import { batchNorm, l2normalize, linear, mlp } from "../../graphs/layers.js";
 import { head } from "../../graphs/methods/aps.js";
@@ -74,6 +75,7 @@ const vitOptions = (c: GoldenCase): ViTOptions => ({
   patchSize: (c.options.patch as number) ?? 2,
   qkvBias: Boolean(c.options.qkv_bias),
   epsilon: (c.options.layer_norm_eps as number) ?? 1e-5,
+  init: "torch",
 });
 
 const aps: Build = (s, { image1, image2, index1, index2 }, c) => {
@@ -99,6 +101,30 @@ const apsFinetune: Build = (s, { image }, c) => {
   return { cls, logits: linear(s.child("fc"), cls, c.options.out_ndim as number) };
 };
 
+const mocoVit: Build = (s, { image, local }, c) => {
+  const o = {
+    ...backbones.mocoVitBase.defaults,
+    embedDim: c.options.embed_dim as number,
+    depth: c.options.depth as number,
+    numHeads: c.options.num_heads as number,
+    patchSize: c.options.patch as number,
+    epsilon: c.options.layer_norm_eps as number,
+    imageSize: c.options.image_size as number,
+  };
+  const run = (x: Value) => classToken(mocoVitTokens(s, x, o));
+  const [global, small] = [run(image!), run(local!)];
+  const [logits_global, logits_local] = [global, small].map((x) =>
+    linear(s.child("head"), x, widthOf(c, "head.weight")),
+  );
+  return {
+    global_cls: global,
+    local_cls: small,
+    logits_global: logits_global!,
+    logits_local: logits_local!,
+    logits: Concat([logits_global!, logits_local!], { axis: 0 }),
+  };
+};
+
 const layered: Build = (s, { x }, c) => {
   const out: Record<string, Value> = {};
   let v = x!;
@@ -122,6 +148,7 @@ function buildOf(variant: string): Build | undefined {
   if (variant === "resnet18-cifar-emp-encoder") return empEncoder;
   if (variant === "aps-vit-finetune") return apsFinetune;
   if (variant.startsWith("aps-vit")) return aps;
+  if (variant === "cacr-moco-v3-vit") return mocoVit;
   return variant.startsWith("mlp-") ? layered : undefined;
 }
 
@@ -208,8 +235,13 @@ async function mode(
   return evaluate(engine, inputs, known, feeds);
 }
 
+export const positionEmbedding: Kind = (_engine, c) => {
+  const { grid_h: h, grid_w: w, embed_dim: d } = c.options as Record<string, number>;
+  return Promise.resolve({ pos_embed: sinCosPositions(h!, w!, d!) });
+};
+
 /** Quantities that a stage inside a network would have to hand out; the ones after them cover them. */
-const inside = /^view1_block\d+$/;
+const inside = /^(view1|global)_block\d+$/;
 
 /** Complaints of a network case in one dialect. */
 export async function networkComplaints(
