@@ -7,25 +7,16 @@
  *   L(p, z) = mean_i −log( exp(p̂_i·ẑ_i/τ) / Σ_j exp(p̂_i·ẑ_j/τ) ),  L = L(p1, sg(z2)) + L(p2, sg(z1)): a sum
  * visresearch/aps: asym_patch_sampling.py, module/loss.py, module/model.py
  */
-import { constant, type Value } from "../../src/onnx/graph.js";
-import {
-  Add,
-  Gemm,
-  Mul,
-  ReduceMean,
-  ReduceSum,
-  Slice,
-  SoftmaxCrossEntropyLoss,
-  stopGradient,
-} from "../../src/ops/index.js";
+import type { Value } from "../../src/onnx/graph.js";
+import { Add, Mul } from "../../src/ops/index.js";
 import type { Random } from "../../src/random.js";
 import { tensor } from "../../src/tensor.js";
 import { cifarStatistics, type ViewSpec } from "../../src/views.js";
 import type { Box, Draw } from "../augment.js";
-import { l2normalize, mlp } from "../layers.js";
 import type { Scope } from "../scope.js";
 import type { Method, Network } from "./index.js";
 import { queryAndKey } from "./mocov2.js";
+import { head, inBatch } from "./mocov3.js";
 
 export interface ApsOptions {
   /** τ */
@@ -126,31 +117,9 @@ function sample(
 
 // ---------------------------------------------------------------- network and loss
 
-/** Projector and predictor: Linear–BN–ReLU twice, Linear–BN without γ and β; no biases. */
-export const head = (s: Scope, x: Value, hiddenDim: number, outDim: number): Value => {
-  const hidden = { width: hiddenDim, bias: false, norm: "bn", relu: true } as const;
-  return mlp(s, x, [hidden, hidden, { width: outDim, bias: false, norm: "bnPlain" }]);
-};
-
-/**
- * L(p, z): InfoNCE of p [N,D] with candidates z [M,D], no gradient through z. Row i's positive is row offset + i (offset: this
- * device's first row among the gathered ones), and the mean cosine of the positives.
- */
-export function inBatch(
-  p: Value,
-  z: Value,
-  temperature: number,
-  offset = 0,
-): { loss: Value; similarity: Value; logits: Value } {
-  const n = p.shape[0] as number;
-  const [q, keys] = [l2normalize(p), l2normalize(stopGradient(z))];
-  const logits = Gemm(q, keys, null, { transB: 1, alpha: 1 / temperature });
-  const labels = Array.from({ length: n }, (_, i) => offset + i);
-  const [loss] = SoftmaxCrossEntropyLoss(logits, constant([n], labels, "int64"));
-  const positives = Slice(keys, { starts: [offset], ends: [offset + n], axes: [0] });
-  const similarity = ReduceMean(ReduceSum(Mul(q, positives), { axes: [1], keepdims: 0 }), { keepdims: 0 });
-  return { loss, logits, similarity };
-}
+/** Projector and predictor alike: three layers, where MoCo-v3's predictor has two. */
+const apsHead = (s: Scope, x: Value, { hiddenDim, outDim }: ApsOptions): Value =>
+  head(s, x, 3, hiddenDim, outDim, true);
 
 function checkedGrid({ grid }: Network, image: Value, o: ApsOptions): void {
   const size = image.shape.at(-1) as number;
@@ -217,9 +186,9 @@ export const aps: Method<ApsOptions> = {
     const student = s.child("student");
     const [z1, z2] = [tokens1!, tokens2!].map((tokens, i) => {
       const { features } = network(student.child("backbone"), images[i]!, tokens);
-      return head(student.child("projector"), features, options.hiddenDim, options.outDim); // [B, D]
+      return apsHead(student.child("projector"), features, options); // [B, D]
     }) as [Value, Value];
-    const [p1, p2] = [z1, z2].map((z) => head(student.child("predictor"), z, options.hiddenDim, options.outDim));
+    const [p1, p2] = [z1, z2].map((z) => apsHead(student.child("predictor"), z, options));
     return { p1: p1!, z1, p2: p2!, z2 };
   },
 
@@ -232,7 +201,7 @@ export const aps: Method<ApsOptions> = {
         loss1: one.loss,
         loss2: two.loss,
         positive: Mul(Add(one.similarity, two.similarity), 0.5),
-        mean: Mul(ReduceMean(one.logits, { keepdims: 0 }), temperature),
+        top1: Mul(Add(one.top1, two.top1), 0.5),
       },
     };
   },

@@ -8,9 +8,11 @@ import type { Draw } from "../augment.js";
 import type { Features } from "../backbones/index.js";
 import type { Scope } from "../scope.js";
 import { aps } from "./aps.js";
+import { byol } from "./byol.js";
 import { densecl } from "./densecl.js";
 import { isd } from "./isd.js";
 import { mocov2 } from "./mocov2.js";
+import { mocov3 } from "./mocov3.js";
 import { simclr } from "./simclr.js";
 
 /** What the loss compares, by name. */
@@ -58,7 +60,7 @@ export interface Method<Options> {
 }
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- options differ from entry to entry
-export const methods = { aps, densecl, isd, mocov2, simclr } satisfies Record<string, Method<any>>;
+export const methods = { aps, byol, densecl, isd, mocov2, mocov3, simclr } satisfies Record<string, Method<any>>;
 export type MethodName = keyof typeof methods;
 
 /** Options as the authors' code has them, where `faithful` asks for it. */

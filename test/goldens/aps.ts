@@ -1,7 +1,8 @@
 /** APS against the authors' code: loss, patch sampler, crops, schedules and steps on golden's inputs. */
 import { drawCrop, type Box } from "../../graphs/augment.js";
 import { boundNetwork } from "../../graphs/encoder.js";
-import { aps, inBatch, unseen, unseenAfterFlips, withoutReplacement } from "../../graphs/methods/aps.js";
+import { aps, unseen, unseenAfterFlips, withoutReplacement } from "../../graphs/methods/aps.js";
+import { inBatch } from "../../graphs/methods/mocov3.js";
 import { optimizers } from "../../graphs/optimizers.js";
 import { rootScope } from "../../graphs/scope.js";
 import { trainingStep } from "../../graphs/step.js";

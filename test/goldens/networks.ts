@@ -5,7 +5,7 @@ import { backbones, type Backbone, type BackboneName } from "../../graphs/backbo
 import { mocoVitTokens, sinCosPositions } from "../../graphs/backbones/mocoVit.js";
 import { classToken, vitTokens, type ViTOptions } from "../../graphs/backbones/vit.js";
 import { batchNorm, l2normalize, linear, mlp } from "../../graphs/layers.js";
-import { head } from "../../graphs/methods/aps.js";
+import { head } from "../../graphs/methods/mocov3.js";
 import { rootScope, type Mode, type Scope } from "../../graphs/scope.js";
 import { gradients } from "../../src/autodiff.js";
 import { readSafetensors } from "../../src/artifacts/safetensors.js";
@@ -86,11 +86,12 @@ const aps: Build = (s, { image1, image2, index1, index2 }, c) => {
   const view = (image: Value, index: Value, n: 1 | 2): void => {
     const tokens = vitTokens(encoder, image, o, index);
     if (n === 1) out.view1_tokens_after_norm = tokens;
-    out[`z${n}`] = head(encoder.child("fc"), classToken(tokens), hidden, c.options.dim as number);
+    out[`z${n}`] = head(encoder.child("fc"), classToken(tokens), 3, hidden, c.options.dim as number, true);
   };
   view(image1!, index1!, 1);
   view(image2!, index2!, 2);
-  for (const n of [1, 2]) out[`p${n}`] = head(s.child("predictor"), out[`z${n}`]!, hidden, c.options.dim as number);
+  for (const n of [1, 2])
+    out[`p${n}`] = head(s.child("predictor"), out[`z${n}`]!, 3, hidden, c.options.dim as number, true);
   out.concat_p1_p2 = Concat([out.p1!, out.p2!], { axis: 0 });
   return out;
 };
