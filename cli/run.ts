@@ -13,7 +13,7 @@ import { optimizers } from "../graphs/optimizers.js";
 import { trainingStep } from "../graphs/step.js";
 import { packageStep, writeArtifacts, type Manifest } from "../src/artifacts/index.js";
 import { writeSafetensors } from "../src/artifacts/safetensors.js";
-import { newestCheckpoint, saveCheckpoint, checkpointSteps, type Progress } from "../src/checkpoints.js";
+import { checkFits, newestCheckpoint, saveCheckpoint, checkpointSteps, type Progress } from "../src/checkpoints.js";
 import { augmenter } from "../src/data/augmenter.js";
 import { datasets, type Dataset, type DatasetName } from "../src/data/index.js";
 import { loader } from "../src/data/loader.js";
@@ -269,6 +269,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   await writeArtifacts(join(out, "artifacts"), artifacts);
   const session = await engine.trainingSession(artifacts);
   if (saved) {
+    checkFits(manifest, saved.tensors, `The checkpoint at step ${saved.progress.step} of ${out}`);
     session.load(saved.tensors);
     tell(`Resuming at step ${saved.progress.step}.`);
     if (saved.progress.threads !== engine.threads)
