@@ -137,15 +137,17 @@ export interface BatchNormOptions {
   momentum?: number;
   /** Scale and shift learned; without them γ = 1, β = 0. */
   affine?: boolean;
+  /** How γ starts; default 1. */
+  scaleInit?: Init;
 }
 /** BatchNorm over all axes but 1, with running statistics as state (variance unbiased, as PyTorch's). */
 export function batchNorm(
   s: Scope,
   x: Value,
-  { epsilon = 1e-5, momentum = 0.1, affine = true }: BatchNormOptions = {},
+  { epsilon = 1e-5, momentum = 0.1, affine = true, scaleInit = onesInit }: BatchNormOptions = {},
 ): Value {
   const c = x.shape[1] as number;
-  const scale = affine ? s.parameter("weight", [c], onesInit) : constant([c], Array<number>(c).fill(1));
+  const scale = affine ? s.parameter("weight", [c], scaleInit) : constant([c], Array<number>(c).fill(1));
   const bias = affine ? s.parameter("bias", [c], zerosInit) : constant([c], Array<number>(c).fill(0));
   const mean = s.state("running_mean", [c], zerosInit);
   const variance = s.state("running_var", [c], onesInit);

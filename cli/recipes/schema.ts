@@ -199,7 +199,11 @@ function knownKeys(path: readonly PropertyKey[], input: unknown): string[] {
   if (registry?.[name])
     return [
       ...Object.keys(registry[name].defaults),
-      ...(head === "optimizer" ? ["lr", "clipNorm"] : head === "method" ? ["view", "faithful"] : []),
+      ...(head === "optimizer"
+        ? ["lr", "clipNorm"]
+        : head === "method"
+          ? ["view", ...("released" in registry[name] ? ["faithful"] : [])]
+          : []),
     ];
   const part = (recipeSchema.shape as Record<string, unknown>)[head as string] as { shape?: object } | undefined;
   return Object.keys(part?.shape ?? { everyEpochs: 0, k: 0, temperature: 0, everySteps: 0, keep: 0 });

@@ -110,6 +110,8 @@ export const densecl: Method<DenseclOptions> = {
     numGrid: 0,
   },
   encoder: "student.backbone",
+  // with num_grid set, the released match points outside its grid and stops
+  released: () => ({ numGrid: 0 }),
 
   views: ({ view }, size) => [mocoView(size, view)],
   scalars: ({ momentum, lossLambda }) => ({ momentum, lossLambda }),
