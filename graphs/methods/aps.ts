@@ -88,7 +88,7 @@ export function withoutReplacement(weight: ArrayLike<number>, count: number, uni
     if (!left.some(Boolean)) left = left.map((_, i) => Number(!found.has(i)));
     let total = 0;
     const ends = left.map((w) => (total += w));
-    const drawn = Array.from({ length: count - found.size }, uniform);
+    const drawn = Array.from({ length: count - found.size }, () => uniform());
     for (const u of drawn) found.add(ends.findIndex((end) => end / total > u));
   }
   return [...found];
