@@ -1,4 +1,4 @@
-/** APS: the paper's recipes on CIFAR-10 (dossier: visresearch/aps config/pretrain), and a small one. */
+/** APS: the paper's recipes on CIFAR-10 (visresearch/aps, config/pretrain), and a small one. */
 import { cifarStatistics } from "../../src/views.js";
 import { anchor, type Listed } from "./listed.js";
 

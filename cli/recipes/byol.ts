@@ -1,4 +1,4 @@
-/** BYOL: the paper's recipe, the asymmetric baseline of ISD's dossier (train_byol.py), and a small one. */
+/** BYOL: the paper's recipe, the asymmetric one of UMBCvision/ISD (train_byol.py), and a small one. */
 import { anchor, anchorView, type Listed } from "./listed.js";
 
 const paper = "Grill et al., NeurIPS 2020, arXiv 2006.07733";

@@ -1,4 +1,4 @@
-/** DenseCL: the paper's recipes (dossier: openselfsup configs of WXinlong/DenseCL), and small ones. */
+/** DenseCL: the paper's recipes (configs of WXinlong/DenseCL), and small ones. */
 import { anchor, anchorView, type Listed } from "./listed.js";
 import type { RecipeInput } from "./schema.js";
 

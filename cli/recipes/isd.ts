@@ -1,4 +1,4 @@
-/** ISD: the paper's recipes (dossier: README commands of UMBCvision/ISD), and a small one. */
+/** ISD: the paper's recipes (README of UMBCvision/ISD), and a small one. */
 import { anchor, anchorView, type Listed } from "./listed.js";
 
 const paper = "Tejankar et al., ICCV 2021, arXiv 2012.09259";

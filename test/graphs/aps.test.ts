@@ -81,7 +81,7 @@ describe("APS' patch sampling", () => {
     unseen(mirror(one), mirror(two), tokens, 16).forEach((rho, i) => assert.ok(Math.abs(rho - flipped[i]!) < 1e-12));
   });
   it("avoids what view 1 shows; the released sampler, which ignores flips, keeps a third of that", () => {
-    // the dossier measured 0.166 uniform, 0.123 as released, 0.040 aware of flips
+    // over 3000 pairs of crops: 0.166 uniform, 0.123 as released, 0.040 aware of flips
     const uniform = overlap({ ...aps.defaults, power: 0 });
     const aware = overlap(aps.defaults);
     const released = overlap({ ...aps.defaults, ...aps.released!(aps.defaults) });
