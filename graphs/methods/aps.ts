@@ -15,7 +15,7 @@ import { cifarStatistics, type ViewSpec } from "../../src/views.js";
 import type { Box, Draw } from "../augment.js";
 import type { Scope } from "../scope.js";
 import type { Method, Network } from "./index.js";
-import { queryAndKey } from "./mocov2.js";
+import { mocoView, queryAndKey } from "./mocov2.js";
 import { head, inBatch } from "./mocov3.js";
 
 export interface ApsOptions {
@@ -121,7 +121,8 @@ function sample(
 const apsHead = (s: Scope, x: Value, { hiddenDim, outDim }: ApsOptions): Value =>
   head(s, x, 3, hiddenDim, outDim, true);
 
-function checkedGrid({ grid }: Network, image: Value, o: ApsOptions): void {
+/** Refuses a grid that the backbone does not cut, and subsets that do not fit into it. */
+function checkGrid({ grid }: Network, image: Value, o: ApsOptions): void {
   const size = image.shape.at(-1) as number;
   if (!grid)
     throw new Error(
@@ -131,7 +132,7 @@ function checkedGrid({ grid }: Network, image: Value, o: ApsOptions): void {
     throw new Error(
       `aps: the backbone cuts ${size} px into ${grid(size)} patches a side, but method.grid is ${o.grid}. Set method.grid to ${grid(size)}, or another backbone.patchSize.`,
     );
-  if (o.subsets * Math.floor(o.grid ** 2 * o.keepRatio) > o.grid ** 2 || o.grid ** 2 * o.keepRatio < 1)
+  if (keptOf(o) < 1 || o.subsets * keptOf(o) > o.grid ** 2)
     throw new Error(
       `aps: ${o.subsets} disjoint subsets of ${o.keepRatio} of the patches do not fit into a grid of ${o.grid} × ${o.grid}. Lower method.subsets or method.keepRatio.`,
     );
@@ -154,17 +155,7 @@ export const aps: Method<ApsOptions> = {
   released: () => ({ flipAware: false }),
 
   views: ({ view }, size) => [
-    {
-      name: "views",
-      count: 2,
-      size,
-      crop: { scale: [0.15, 1] },
-      flip: 0.5,
-      jitter: { p: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 },
-      grey: 0.2,
-      normalize: cifarStatistics,
-      ...view,
-    },
+    { ...mocoView(size), crop: { scale: [0.15, 1] }, blur: undefined, normalize: cifarStatistics, ...view },
   ],
   stepsPerBatch: ({ subsets }) => subsets,
   draws: (options, b) => ["tokens1", "tokens2"].map((name) => ({ name, dtype: "int64", shape: [b, keptOf(options)] })),
@@ -182,7 +173,7 @@ export const aps: Method<ApsOptions> = {
 
   embed(s, network, { views, tokens1, tokens2 }, options) {
     const images = queryAndKey(views!);
-    checkedGrid(network, images[0], options);
+    checkGrid(network, images[0], options);
     const student = s.child("student");
     const [z1, z2] = [tokens1!, tokens2!].map((tokens, i) => {
       const { features } = network(student.child("backbone"), images[i]!, tokens);

@@ -22,7 +22,7 @@ import {
   stopGradient,
   Sub,
 } from "../../src/ops/index.js";
-import { unknownName } from "../../src/names.js";
+import { oneOf } from "../../src/names.js";
 import type { ViewSpec } from "../../src/views.js";
 import { bnProjector, l2normalize, mlp } from "../layers.js";
 import type { Scope } from "../scope.js";
@@ -49,11 +49,6 @@ export interface IsdOptions {
   /** Replaces parts of both views. */
   view?: Partial<ViewSpec>;
 }
-
-const one = <T>(kind: string, name: string, of: Record<string, T>): T => {
-  if (!(name in of)) throw new Error(unknownName(kind, name, Object.keys(of)));
-  return of[name]!;
-};
 
 interface Heads {
   /** g, of both branches */
@@ -116,7 +111,7 @@ export const isd: Method<IsdOptions> = {
   views({ augmentation, view }, size) {
     const [teacher, student] = augmentation.split("/");
     const spec = (name: string, strength?: string): ViewSpec => ({
-      ...(one("strength of isd's augmentation (teacher/student)", strength ?? "", strengths)(size) as ViewSpec),
+      ...(oneOf("strength of isd's augmentation (teacher/student)", strength ?? "", strengths)(size) as ViewSpec),
       ...view,
       name,
       count: 1,
@@ -128,7 +123,7 @@ export const isd: Method<IsdOptions> = {
   draw: (random, { bnGroups }, b) => shuffleDraw(random, bnGroups, b),
 
   embed(s, network, inputs, { variant, bnGroups }) {
-    const { projector, predictor } = one("variant of isd", variant, heads);
+    const { projector, predictor } = oneOf("variant of isd", variant, heads);
     const [xs, xt] = [Squeeze(inputs.student!, [0]), Squeeze(inputs.teacher!, [0])];
     const student = s.child("student");
     const teacher = s.ema("teacher", student, s.scalar("momentum"));
@@ -142,7 +137,7 @@ export const isd: Method<IsdOptions> = {
   },
 
   loss(s, { q, k }, all, { queueSize, queueInit, ...temperatures }) {
-    const init = one("queueInit of isd", queueInit, { rows: "unitRows", columns: "unitColumns" } as const);
+    const init = oneOf("queueInit of isd", queueInit, { rows: "unitRows", columns: "unitColumns" } as const);
     const queue = s.ring("queue", [queueSize, widthOf(q!)], { name: init });
     const { loss, crossEntropy, teacherEntropy } = distill(q!, k!, queue, temperatures);
     s.push("queue", l2normalize(all.k!));

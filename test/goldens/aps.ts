@@ -9,6 +9,7 @@ import { trainingStep } from "../../graphs/step.js";
 import { gradients } from "../../src/autodiff.js";
 import { packageStep } from "../../src/artifacts/index.js";
 import type { Value } from "../../src/onnx/graph.js";
+import { Add } from "../../src/ops/index.js";
 import type { Random } from "../../src/random.js";
 import { scheduled } from "../../src/schedules.js";
 import { initialTensors } from "../../src/step.js";
@@ -18,37 +19,34 @@ import { given, norm, stacked, type GoldenTensor, type Got, type Kind } from "./
 import { dialectOf, valueLike } from "./densecl.js";
 
 const loss: Kind = async (engine, c) => {
-  const v = Object.fromEntries(
-    Object.entries(c.inputs as Record<string, GoldenTensor>).map(([name, t]) => [name, valueLike(engine, name, t)]),
-  );
+  const tensors = Object.entries(c.inputs as Record<string, GoldenTensor>);
+  const v = Object.fromEntries(tensors.map(([name, t]) => [name, valueLike(engine, name, t)]));
   const { temp, offset, distributed } = c.options as { temp: number; offset: number; distributed: boolean };
-  const keys = (i: 1 | 2): Value => v[distributed ? `z${i}_all` : `z${i}`]!;
-  const [one, two] = [inBatch(v.p1!, keys(2), temp, offset), inBatch(v.p2!, keys(1), temp, offset)];
-  const own = { p1: v.p1!, p2: v.p2!, z1: keys(1), z2: keys(2) };
-  // on one device the method's own sum; across devices each half knows its rank's offset
+  const [z1, z2] = (distributed ? [v.z1_all, v.z2_all] : [v.z1, v.z2]) as [Value, Value];
+  const [one, two] = [inBatch(v.p1!, z2, temp, offset), inBatch(v.p2!, z1, temp, offset)];
+  // on one device the method's own; a device among several knows its rank, and so its rows
+  const own = { p1: v.p1!, p2: v.p2!, z1, z2 };
+  const { scope } = rootScope(dialectOf(engine));
   const whole = distributed
-    ? undefined
-    : aps.loss(rootScope(dialectOf(engine)).scope, own, own, { ...aps.defaults, temperature: temp });
-  const sum = whole?.loss ?? one.loss;
-  const [g1] = gradients(whole?.loss ?? one.loss, [v.p1!]);
-  const [g2] = gradients(whole?.loss ?? two.loss, [v.p2!]);
+    ? { loss: Add(one.loss, two.loss), metrics: {} }
+    : aps.loss(scope, own, own, { ...aps.defaults, temperature: temp });
+  const [grad_p1, grad_p2] = gradients(whole.loss, [v.p1!, v.p2!]);
   const out = await evaluate(
     engine,
     Object.values(v),
     {
-      sum,
+      loss: whole.loss,
       loss1: one.loss,
       loss2: two.loss,
       similarity1: one.similarity,
       similarity2: two.similarity,
-      grad_p1: g1!,
-      grad_p2: g2!,
-      ...(whole && { similarity: whole.metrics.positive! }),
+      grad_p1: grad_p1!,
+      grad_p2: grad_p2!,
+      ...("positive" in whole.metrics && { similarity: whole.metrics.positive }),
     },
-    Object.fromEntries(Object.entries(c.inputs as Record<string, GoldenTensor>).map(([name, t]) => [name, given(t)])),
+    Object.fromEntries(tensors.map(([name, t]) => [name, given(t)])),
   );
-  const total = whole ? Number(out.sum!.data[0]) : Number(out.loss1!.data[0]) + Number(out.loss2!.data[0]);
-  return { ...Object.fromEntries(Object.entries(out).map(([k, t]) => [k, t.data as Float32Array])), loss: total };
+  return Object.fromEntries(Object.entries(out).map(([k, t]) => [k, t.data as Float32Array]));
 };
 
 const box = ([top, left, height, width]: readonly number[]): Box => ({
