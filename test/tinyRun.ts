@@ -21,10 +21,11 @@ const optionsOf = (method: MethodName): object => ({
   grid: 4,
 });
 
-/** resnet: BatchNorm, convolutions, ReLU; vit: LayerNorm, attention, GELU, and no kink but the head's. */
+/** resnet: BatchNorm, convolutions, ReLU; vit: LayerNorm, attention, GELU, and no kink but the head's; mocoVit: with frozen parameters. */
 const networks = {
   resnet: { name: "resnet18", stem: "cifar", width: 8 },
   vit: { name: "vitTiny", embedDim: 32, depth: 2, numHeads: 2, patchSize: 4 },
+  mocoVit: { name: "mocoVitSmall", embedDim: 32, depth: 2, numHeads: 2, patchSize: 4, stopGradConv1: true },
 } as const;
 
 export function tinyStep(

@@ -39,7 +39,7 @@ function wholeApart(a: Tensors, b: Tensors): [string, number] {
 
 async function sessionsOf(
   method: MethodName,
-  which: "resnet" | "vit" = "resnet",
+  which: "resnet" | "vit" | "mocoVit" = "resnet",
 ): Promise<[TrainingSession, TrainingSession]> {
   const training = tinyStep(method, "training", which);
   const portable = tinyStep(method, "portable", which);
@@ -52,17 +52,18 @@ async function sessionsOf(
 
 describe("the two packagings of a step", () => {
   // A ReLU input near 0 that changes sign moves single gradients by more than rounding: the ResNet, here for BatchNorm and shuffling,
-  // is judged as a whole within 2e-3, the ViTs tensor by tensor within 1e-4.
+  // and APS with its three-layer heads are judged as a whole within 2e-3, the other ViTs tensor by tensor within 1e-4.
   for (const [method, which] of [
     ["simclr", "vit"],
     ["mocov2", "resnet"],
     ["densecl", "vit"],
-    ["mocov3", "vit"],
-    ["isd", "resnet"],
+    ["mocov3", "mocoVit"],
+    ["isd", "vit"],
     ["aps", "vit"],
   ] as const)
     it(`${method} on a ${which}: from equal parameters and state, 50 steps are equal one by one`, async () => {
       const [training, portable] = await sessionsOf(method, which);
+      const kinked = which === "resnet" || method === "aps";
       const losses: number[] = [];
       for (let t = 0; t < 50; t++) {
         portable.load(training.tensors());
@@ -73,11 +74,11 @@ describe("the two packagings of a step", () => {
         losses.push(a.loss!);
         assert.ok(Math.abs(a.loss! - b.loss!) < 1e-4, `step ${t}: loss ${a.loss} and ${b.loss}`);
         assert.ok(
-          Math.abs(a.gradNorm! - b.gradNorm!) < (which === "vit" ? 1e-4 : 1e-3) * (1 + a.gradNorm!),
+          Math.abs(a.gradNorm! - b.gradNorm!) < (kinked ? 1e-3 : 1e-4) * (1 + a.gradNorm!),
           `step ${t}: gradient norm ${a.gradNorm} and ${b.gradNorm}`,
         );
-        const [name, off] = (which === "vit" ? apart : wholeApart)(training.tensors(), portable.tensors());
-        assert.ok(off < (which === "vit" ? 1e-4 : 2e-3), `step ${t}: ${name} is off by ${off}`);
+        const [name, off] = (kinked ? wholeApart : apart)(training.tensors(), portable.tensors());
+        assert.ok(off < (kinked ? 2e-3 : 1e-4), `step ${t}: ${name} is off by ${off}`);
       }
       assert.ok(
         Math.abs(losses.at(-1)! - losses[0]!) > 0.1 * losses[0]!,
