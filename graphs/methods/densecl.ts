@@ -15,11 +15,15 @@ import {
   ArgMax,
   Expand,
   GatherElements,
+  Gemm,
   MatMul,
   Mul,
   ReduceMean,
+  ReduceSum,
   Relu,
   Reshape,
+  Softmax,
+  Split,
   stopGradient,
   Sub,
   Transpose,
@@ -96,6 +100,43 @@ function branch(s: Scope, map: Value, { hiddenDim, outDim, numGrid }: DenseclOpt
   return [Reshape(pooled(map, numGrid), [0, 0, -1]), global, dense];
 }
 
+/** Most logits [rows, 1+K] held at once: 64 MB of float32. */
+const heldLogits = 2 ** 24;
+
+/**
+ * InfoNCE of unit rows r [M,D] with their positives t [M,D] and a queue [K,D], at most `held` logits at a time. The gradient is put in
+ * by hand, so that no block's logits wait for the backward pass: with p = softmax([r·t, r·queue]/τ) of a block of m rows,
+ * ∂L/∂r = ((p₀ − 1)·t + p₁…·queue)/(τm), which enters as L + ⟨∂L/∂r, r − r⟩ with all but one r constant.
+ */
+export function blockedInfoNce(
+  r: Value,
+  t: Value,
+  queue: Value,
+  temperature: number,
+  held = heldLogits,
+): { loss: Value; top1: Value } {
+  const [total, k] = [r.shape[0] as number, queue.shape[0] as number];
+  const most = Math.max(1, Math.floor(held / (1 + k)));
+  const lengths = Array.from({ length: Math.ceil(total / most) }, (_, i) => Math.min(most, total - i * most));
+  const blocks = (x: Value) => (lengths.length > 1 ? Split(x, lengths, { axis: 0 }) : [x]);
+  const [rows, positives] = [blocks(r), blocks(t)];
+  let sum: { loss: Value; top1: Value } | undefined;
+  lengths.forEach((m, i) => {
+    const [row, positive] = [rows[i]!, positives[i]!];
+    const fixed = stopGradient(row);
+    // + 0·(the blocks before): else the runtime computes the logits of all blocks first
+    const inTurn = sum ? Add(fixed, Mul(stopGradient(Add(sum.loss, sum.top1)), 0)) : fixed;
+    const scores = logits(inTurn, positive, queue, temperature);
+    const { loss, top1 } = infoNce(scores);
+    const [p0, rest] = Split(Softmax(scores), [1, k], { axis: 1 });
+    const gradient = Mul(Add(Mul(Sub(p0!, 1), positive), Gemm(rest!, queue)), 1 / (temperature * m));
+    const zero = ReduceSum(Mul(stopGradient(gradient), Sub(row, fixed)), { keepdims: 0 });
+    const own = { loss: Mul(Add(loss, zero), m / total), top1: Mul(top1, m / total) };
+    sum = sum ? { loss: Add(sum.loss, own.loss), top1: Add(sum.top1, own.top1) } : own;
+  });
+  return sum!;
+}
+
 export const densecl: Method<DenseclOptions> = {
   summary: "MoCo-v2, and every cell agrees with the cell it matches in the other view",
   paper: "Wang et al., CVPR 2021, arXiv 2011.09157",
@@ -145,7 +186,7 @@ export const densecl: Method<DenseclOptions> = {
     const index = Expand(Unsqueeze(match, [1]), [n, d!, p!]);
     const positives = GatherElements(cells(kGrid!), index, { axis: 2 }); // t_c(i) [N, D, P]
     const rows = (x: Value) => Reshape(Transpose(x, { perm: [0, 2, 1] }), [n * p!, d!]);
-    const dense = infoNce(logits(rows(cells(qGrid!)), rows(positives), queue2, temperature));
+    const dense = blockedInfoNce(rows(cells(qGrid!)), rows(positives), queue2, temperature);
 
     const lambda = s.scalar("lossLambda");
     const [k1, k2] = keys(all);

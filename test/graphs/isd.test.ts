@@ -1,6 +1,4 @@
 import assert from "node:assert/strict";
-import { network } from "../../graphs/encoder.js";
-import { neck } from "../../graphs/methods/densecl.js";
 import { distill, isd } from "../../graphs/methods/isd.js";
 import { rootScope } from "../../graphs/scope.js";
 import { gradients } from "../../src/autodiff.js";
@@ -111,57 +109,5 @@ describe("ISD's options", () => {
       const norm = Math.hypot(...Array.from({ length: 64 }, (_, row) => Number(queue!.data[4 * row + column])));
       assert.ok(Math.abs(norm - 1) < 1e-6);
     }
-  });
-});
-
-describe("DenseCL's grid", () => {
-  it("larger than the feature map is refused in a sentence", () => {
-    assert.throws(
-      () => neck(rootScope("training").scope, input("map", "float32", [2, 8, 2, 2]), 8, 4, 7),
-      /densecl: method\.numGrid is 7, but the feature map has 2 cells a side\. Lower numGrid, or raise data\.size\./,
-    );
-  });
-  it("of one cell sees what the global head sees", async () => {
-    const { scope, collected } = rootScope("training");
-    const map = input("map", "float32", [2, 3, 4, 4]);
-    const { global, dense } = neck(scope, map, 5, 2, 1);
-    const parameters = [...collected.parameters.values()];
-    const start = initialTensors({ parameters, state: [] }, 0);
-    for (const name of ["0.weight", "0.bias", "2.weight", "2.bias"])
-      start[`mlp2.${name}`] = { ...start[`mlp.${name}`]!, shape: start[`mlp2.${name}`]!.shape };
-    const feeds = {
-      ...start,
-      map: tensor(
-        "float32",
-        [2, 3, 4, 4],
-        Array.from({ length: 96 }, (_, i) => Math.sin(i)),
-      ),
-    };
-    const out = await evaluate(
-      await trainingEngine(),
-      [map, ...parameters.map((p) => p.value)],
-      { global, dense },
-      feeds,
-    );
-    out.global!.data.forEach((v, i) => assert.ok(Math.abs(Number(v) - Number(out.dense!.data[i])) < 1e-6));
-  });
-});
-
-describe("MoCo-v3's ViT", () => {
-  it("trains neither its positions nor, where asked, its patch projection", () => {
-    const frozenIn = (stopGradConv1: boolean): string[] => {
-      const { backbone, options } = network("mocoVitSmall", {
-        embedDim: 16,
-        depth: 1,
-        numHeads: 2,
-        patchSize: 4,
-        stopGradConv1,
-      });
-      const { scope, collected } = rootScope("training");
-      backbone.forward(scope, input("image", "float32", [2, 3, 16, 16]), options);
-      return [...collected.parameters.values()].filter((p) => !p.trainable).map((p) => p.name);
-    };
-    assert.deepEqual(frozenIn(false), ["pos_embed"]);
-    assert.deepEqual(frozenIn(true), ["patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed"]);
   });
 });
