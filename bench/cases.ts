@@ -1,7 +1,7 @@
 /** The cases of python/step_bench.py, built here: the same networks, batches and losses. */
 import { boundNetwork } from "../graphs/encoder.js";
 import { methods, type MethodName } from "../graphs/methods/index.js";
-import { optimizers } from "../graphs/optimizers.js";
+import { optimizers, type OptimizerName } from "../graphs/optimizers.js";
 import { trainingStep } from "../graphs/step.js";
 import type { BackboneName } from "../graphs/backbones/index.js";
 import { random } from "../src/random.js";
@@ -42,15 +42,20 @@ export const cases = {
 } satisfies Record<string, Case>;
 export type CaseName = keyof typeof cases;
 
-export function caseStep(c: Case, dialect: "training" | "portable"): TrainingStep {
+export function caseStep(
+  c: Case,
+  dialect: "training" | "portable",
+  { accumulate = 1, optimizer = "sgd" as OptimizerName } = {},
+): TrainingStep {
   return trainingStep({
     dialect,
     method: methods[c.method] as never,
     methodOptions: { ...methods[c.method].defaults, ...c.options },
     network: boundNetwork(c.backbone.name, c.backbone),
-    optimizer: optimizers.sgd as never,
-    optimizerOptions: optimizers.sgd.defaults,
+    optimizer: optimizers[optimizer] as never,
+    optimizerOptions: optimizers[optimizer].defaults,
     batchSize: c.batch,
+    accumulate,
     size: c.size,
   });
 }

@@ -3,6 +3,7 @@ import { unknownName } from "../src/names.js";
 
 const benches = {
   step: () => import("./step.js"),
+  accumulate: () => import("./accumulate.js"),
   augment: () => import("./augment.js"),
 } satisfies Record<string, () => Promise<{ main(args: string[]): Promise<void> }>>;
 

@@ -14,14 +14,16 @@ export function dryRun(recipe: Recipe) {
   const parameters = count(step.parameters.map((p) => p.value));
   const state = count(step.state.map((s) => s.input));
   const inputs = count([...step.inputs]);
-  const megabytes = (4 * (copiesOfParameters * parameters + 2 * state + 2 * inputs)) / 1e6;
+  const sums = count((step.accumulation?.sums ?? []).map((s) => s.input));
+  const megabytes = (4 * (copiesOfParameters * parameters + 2 * state + 2 * sums + 2 * inputs)) / 1e6;
   const views = viewsOf(recipe);
   const data = { recipe, views, parameters, state, memoryMB: Math.round(megabytes) };
   const text = [
     JSON.stringify(recipe, null, 2),
     ...views.map((v) => `view ${v.name}: ${v.count} × ${v.size} px, ${JSON.stringify(v)}`),
     `parameters: ${parameters.toLocaleString("en")} in ${step.parameters.length} tensors; state: ${state.toLocaleString("en")} in ${step.state.length}`,
-    `memory before activations: about ${Math.round(megabytes)} MB (${copiesOfParameters} copies of the parameters, 2 of the state, 2 batches)`,
+    `an update: ${recipe.accumulate * recipe.batchSize} images, ${recipe.accumulate} of ${recipe.batchSize} at a time`,
+    `memory before activations: about ${Math.round(megabytes)} MB (${copiesOfParameters} copies of the parameters, 2 of the state, 2 of the accumulated gradients, 2 batches)`,
   ].join("\n");
   return { data, text };
 }

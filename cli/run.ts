@@ -76,7 +76,7 @@ export function viewsOf(recipe: Recipe): ViewSpec[] {
 /** The training step that a recipe describes. */
 export function stepOf(recipe: Recipe, dialect: "portable" | "training"): TrainingStep {
   const { name: methodName, ...methodOptions } = recipe.method;
-  const { name: optimizerName, clipNorm, ...optimizerOptions } = recipe.optimizer;
+  const { name: optimizerName, clipNorm, clipInfinityNorm, clipValue, ...optimizerOptions } = recipe.optimizer;
   return trainingStep({
     dialect,
     method: methods[methodName] as never,
@@ -85,8 +85,12 @@ export function stepOf(recipe: Recipe, dialect: "portable" | "training"): Traini
     optimizer: optimizers[optimizerName] as never,
     optimizerOptions,
     batchSize: recipe.batchSize,
+    accumulate: recipe.accumulate,
+    convolutions: recipe.convolutions,
     size: recipe.data.size,
     clipNorm,
+    clipInfinityNorm,
+    clipValue,
   });
 }
 
@@ -97,11 +101,19 @@ export function schedulesOf(recipe: Recipe): Record<string, Schedule> {
   return { lr: recipe.optimizer.lr as Schedule, ...method.scalars?.(options) };
 }
 
-/** Steps that the method takes on one batch. */
+/** Steps that the method takes on the images of one. */
 function stepsPerBatchOf(recipe: Recipe): number {
   const { name, ...options } = recipe.method;
   return (methods[name] as unknown as Method<object>).stepsPerBatch?.(options) ?? 1;
 }
+
+/** Images that make one update. */
+export const imagesPerStep = (recipe: Recipe): number => recipe.accumulate * recipe.batchSize;
+
+const tooLarge = ({ accumulate, batchSize }: Recipe, images: number): string =>
+  accumulate === 1
+    ? `A batch of ${batchSize} is larger than the data: ${images} images. Lower it with --batch-size.`
+    : `${accumulate} batches of ${batchSize} are more than the data: ${images} images. Lower accumulate, or --batch-size.`;
 
 const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -251,10 +263,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const val = await openData(recipe, "val");
   const info = encoderInfo(recipe, o.recipeName);
   const views = viewsOf(recipe);
-  if (Math.floor(data.length / recipe.batchSize) === 0)
-    throw new Error(
-      `A batch of ${recipe.batchSize} is larger than the data: ${data.length} images. Lower it with --batch-size.`,
-    );
+  if (data.length < imagesPerStep(recipe)) throw new Error(tooLarge(recipe, data.length));
 
   // step
   const step = stepOf(recipe, engine.name);
@@ -286,7 +295,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
     tell,
   );
   const feed = loader(data, {
-    batchSize: recipe.batchSize,
+    batchSize: imagesPerStep(recipe),
     seed: recipe.seed,
     broken,
     cacheBytes: 0,
@@ -343,6 +352,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const done = await train({
     session,
     batches,
+    accumulate: recipe.accumulate,
     scalars: schedulesOf(recipe),
     startStep,
     stepsPerEpoch,
@@ -368,7 +378,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
       listener.step?.({
         ...r,
         total,
-        imagesPerSecond: ((r.step - startStep) * recipe.batchSize * 1000) / (stepsPerBatch * elapsed),
+        imagesPerSecond: ((r.step - startStep) * imagesPerStep(recipe) * 1000) / (stepsPerBatch * elapsed),
         waitShare: waited / elapsed,
       });
       if (r.step % recipe.checkpoint.everySteps === 0) await save(r.step);
@@ -414,7 +424,10 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
 const encoderTensors = (recipe: Recipe, tensors: Tensors): Tensors =>
   below(methods[recipe.method.name].encoder, tensors);
 
-/** Decoded batches → views and draws, all a function of (seed, step); the first batch goes on at its step `startInner`. */
+/**
+ * The images of an update → views and draws of each of its batches, all a function of (seed, step). Where the method takes several
+ * steps on the same images, their views stay; the first images go on at their step `startInner`.
+ */
 async function* prepared(
   recipe: Recipe,
   views: readonly ViewSpec[],
@@ -428,27 +441,36 @@ async function* prepared(
   const stepsPerBatch = stepsPerBatchOf(recipe);
   let inner = startInner;
   for await (const { epoch, batch, images } of batches) {
-    const drawn: Record<string, Draw[][]> = Object.fromEntries(
-      views.map((view) => [
-        view.name,
-        Array.from({ length: view.count }, (_, copy) =>
-          images.map((image, i) => draw(random(seed, "augment", epoch, batch, i, view.name, copy), image, view)),
-        ),
-      ]),
-    );
-    const inputs = await aug.batch(images as never, views, (view, copy, i) => {
-      const d = drawn[view.name]![copy]![i]!;
-      return {
-        key: keyOf(d, view, pixels),
-        model: () => augmentModel(d, view, pixels),
-        crop: d.crop,
-        feeds: () => feedsOf(d, view, pixels),
-      };
-    });
-    for (; inner < stepsPerBatch; inner++) {
-      const own = method.draw?.(random(seed, "draw", epoch, batch), options, batchSize, { inner, views: drawn });
-      yield { epoch, batch, inner, inputs: { ...inputs, ...own } };
-    }
+    const viewed = async (first: number) => {
+      const own = images.slice(first, first + batchSize);
+      const shown: Record<string, Draw[][]> = Object.fromEntries(
+        views.map((view) => [
+          view.name,
+          Array.from({ length: view.count }, (_, copy) =>
+            own.map((image, k) => draw(random(seed, "augment", epoch, batch, first + k, view.name, copy), image, view)),
+          ),
+        ]),
+      );
+      const inputs = await aug.batch(own as never, views, (view, copy, k) => {
+        const d = shown[view.name]![copy]![k]!;
+        return {
+          key: keyOf(d, view, pixels),
+          model: () => augmentModel(d, view, pixels),
+          crop: d.crop,
+          feeds: () => feedsOf(d, view, pixels),
+        };
+      });
+      return { shown, inputs };
+    };
+    const kept = new Map<number, Awaited<ReturnType<typeof viewed>>>();
+    for (; inner < stepsPerBatch; inner++)
+      for (let first = 0; first < images.length; first += batchSize) {
+        const { shown, inputs } = kept.get(first) ?? (await viewed(first));
+        if (stepsPerBatch > 1) kept.set(first, { shown, inputs });
+        const at = { inner, views: shown };
+        const own = method.draw?.(random(seed, "draw", epoch, batch, first), options, batchSize, at);
+        yield { epoch, batch, inner, inputs: { ...inputs, ...own } };
+      }
     inner = 0;
   }
   throw new Error("The batches ended.");

@@ -7,6 +7,7 @@ import ctypes as C, json, os, random, struct, sys
 
 library, folder, steps = sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 5
 manifest = json.load(open(os.path.join(folder, "manifest.json")))
+assert "accumulation" not in manifest, "this driver makes an update of each batch: build the recipe without accumulate"
 P = C.c_void_p
 
 # OrtApi and OrtTrainingApi are tables of function pointers

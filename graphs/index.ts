@@ -1,6 +1,7 @@
 /** What is learned: networks, methods and optimizers as pure functions from graph to graph. */
 export * from "./augment.js";
 export * from "./backbones/index.js";
+export * from "./clipping.js";
 export * from "./encoder.js";
 export * from "./knn.js";
 export * from "./layers.js";

@@ -29,6 +29,7 @@ import {
 } from "../src/ops/index.js";
 import type { Init } from "../src/step.js";
 import type { Scope } from "./scope.js";
+import { suitsWinograd, winograd } from "./winograd.js";
 
 export const zerosInit: Init = { name: "constant", value: 0 };
 export const onesInit: Init = { name: "constant", value: 1 };
@@ -85,7 +86,11 @@ export function conv(
   const b = bias ? s.parameter("bias", [channels], torchDefault(fan)) : null;
   const p = Math.floor(kernel / 2);
   const full = { pads: [p, p, p, p] as const, ...window };
-  return suitsProduct(s, x, w, full) ? convAsProduct(x, w, b, full) : Conv(x, w, b, full);
+  if (s.mode === "train" && s.convolutions === "fast") {
+    if (suitsProduct(x, w, full)) return convAsProduct(x, w, b, full);
+    if (suitsWinograd(x, w, full)) return b ? Add(winograd(x, w), perChannel(b, x)) : winograd(x, w);
+  }
+  return Conv(x, w, b, full);
 }
 
 /** Largest output map (cells) that convAsProduct is used for. */
@@ -93,13 +98,12 @@ const smallMap = 4;
 
 /** The runtime convolves image by image: on small maps that reads all weights again for a few cells. */
 function suitsProduct(
-  s: Scope,
   x: Value,
   w: Value,
   { strides = [1, 1], pads = [0, 0, 0, 0], group = 1, dilations = [1, 1] }: Window,
 ): boolean {
   const [n, , h, width] = x.shape;
-  if (s.mode === "eval" || typeof n !== "number" || typeof h !== "number" || typeof width !== "number") return false;
+  if (typeof n !== "number" || typeof h !== "number" || typeof width !== "number") return false;
   const [kh, kw] = w.shape.slice(2) as [number, number];
   const cells =
     (Math.floor((h + pads[0] + pads[2] - kh) / strides[0]) + 1) *

@@ -1,6 +1,6 @@
 /** Optimizers: from a gradient and its state to the update u of each parameter, p ← p − u. Weight decay and the rate are in u. */
 import { constant, type Value } from "../src/onnx/graph.js";
-import { Add, Div, Greater, Mul, Pow, ReduceL2, Sqrt, Sub, Where } from "../src/ops/index.js";
+import { Add, Div, Greater, Min, Mul, Pow, ReduceL2, Sqrt, Sub, Where } from "../src/ops/index.js";
 import { zerosInit } from "./layers.js";
 import type { Scope } from "./scope.js";
 
@@ -15,11 +15,19 @@ export interface Optimizer<Options> {
 
 /** Parameters without weight decay: none, or vectors and scalars (biases and norms). */
 export type Exclude = "none" | "vectors";
-const decayOf = (p: Value, weightDecay: number, exclude: Exclude): number =>
-  exclude === "vectors" && p.shape.length <= 1 ? 0 : weightDecay;
+const excluded = (p: Value, exclude: Exclude): boolean => exclude === "vectors" && p.shape.length <= 1;
+const decayOf = (p: Value, weightDecay: number, exclude: Exclude): number => (excluded(p, exclude) ? 0 : weightDecay);
 /** g + wd·p */
 const decayed = (g: Value, p: Value, wd: number): Value => (wd ? Add(g, Mul(p, wd)) : g);
 const shapeOf = (p: Value): number[] => p.shape as number[];
+
+/** v ← μ·v + d → v, nesterov: d + μ·v. torch.optim.SGD without dampening */
+function withMomentum(s: Scope, d: Value, momentum: number, nesterov: boolean): Value {
+  if (!momentum) return d;
+  const v = Add(Mul(s.state("velocity", shapeOf(d), zerosInit), momentum), d);
+  s.update("velocity", v);
+  return nesterov ? Add(d, Mul(v, momentum)) : v;
+}
 
 export interface SgdOptions {
   momentum: number;
@@ -32,11 +40,7 @@ export const sgd: Optimizer<SgdOptions> = {
   summary: "SGD with momentum and coupled weight decay (torch.optim.SGD)",
   defaults: { momentum: 0.9, weightDecay: 1e-4, nesterov: false, exclude: "none" },
   update(s, p, g, lr, { momentum, weightDecay, nesterov, exclude }) {
-    const d = decayed(g, p, decayOf(p, weightDecay, exclude));
-    if (!momentum) return Mul(d, lr);
-    const v = Add(Mul(s.state("velocity", shapeOf(p), zerosInit), momentum), d);
-    s.update("velocity", v);
-    return Mul(nesterov ? Add(d, Mul(v, momentum)) : v, lr);
+    return Mul(withMomentum(s, decayed(g, p, decayOf(p, weightDecay, exclude)), momentum, nesterov), lr);
   },
 };
 
@@ -87,27 +91,55 @@ export const adam: Optimizer<AdamOptions> = {
 
 export interface LarsOptions {
   momentum: number;
+  nesterov: boolean;
   weightDecay: number;
+  /** These parameters have neither decay nor ratio. */
+  exclude: Exclude;
+  /** η: 0.001 in MoCo-v3, VICReg and lightly, 0.005 in EMP-SSL, 0.02 in solo-learn's recipes and NMCE. */
   trustCoefficient: number;
+  /** The ratio is ‖p‖/(‖g‖ + wd·‖p‖ + ε), as in lightly, solo-learn, EMP-SSL and NMCE; not ‖p‖/‖g + wd·p‖, as in MoCo-v3 and VICReg. */
+  separateNorms: boolean;
+  /** ε of separate norms. */
+  epsilon: number;
+  /** A parameter's rate lr·η·ratio is at most lr: solo-learn's clip_lr, EMP-SSL, NMCE. */
+  clipRate: boolean;
+  /** The ratio is taken where there is no decay too; false: lightly. */
+  scaleWithoutDecay: boolean;
 }
 /**
- * Matrices: d = g + wd·p, d ← d·η‖p‖/‖d‖ (1 where a norm is 0); vectors: d = g. v ← μ·v + d; u = lr·v.
- * facebookresearch/moco-v3 optimizer.py
+ * LARS. Large Batch Training of Convolutional Networks (You et al., 2017, arXiv 1708.03888) in the forms of the methods' code
+ *
+ *   r = η·‖p‖/‖g + wd·p‖ (1 where a norm is 0);  d = r·(g + wd·p);  v ← μ·v + d;  u = lr·v
+ * The defaults are facebookresearch/moco-v3's optimizer.py.
  */
 export const lars: Optimizer<LarsOptions> = {
-  summary: "LARS as in MoCo-v3: no decay and no trust ratio on vectors",
-  defaults: { momentum: 0.9, weightDecay: 1e-6, trustCoefficient: 0.001 },
-  update(s, p, g, lr, { momentum, weightDecay, trustCoefficient }) {
-    const d = p.shape.length > 1 ? trusted(decayed(g, p, weightDecay), p, trustCoefficient) : g;
-    const v = Add(Mul(s.state("mu", shapeOf(p), zerosInit), momentum), d);
-    s.update("mu", v);
-    return Mul(v, lr);
+  summary: "LARS: each matrix has a rate in proportion to its norm over its gradient's",
+  defaults: {
+    momentum: 0.9,
+    nesterov: false,
+    weightDecay: 1e-6,
+    exclude: "vectors",
+    trustCoefficient: 0.001,
+    separateNorms: false,
+    epsilon: 1e-8,
+    clipRate: false,
+    scaleWithoutDecay: true,
+  },
+  update(s, p, g, lr, o) {
+    const unscaled = excluded(p, o.exclude) || !(o.weightDecay || o.scaleWithoutDecay);
+    return Mul(withMomentum(s, unscaled ? g : trusted(p, g, lr, o), o.momentum, o.nesterov), lr);
   },
 };
-function trusted(d: Value, p: Value, coefficient: number): Value {
-  const [pn, dn] = [ReduceL2(p, { keepdims: 0 }), ReduceL2(d, { keepdims: 0 })];
-  const ratio = Where(Greater(pn, 0), Where(Greater(dn, 0), Div(Mul(pn, coefficient), dn), 1), 1);
-  return Mul(d, ratio);
+/** r·(g + wd·p). With separate norms a gradient of 0 is left alone: it gets no decay either. */
+function trusted(p: Value, g: Value, lr: Value, o: LarsOptions): Value {
+  const d = decayed(g, p, o.weightDecay);
+  const norm = (x: Value): Value => ReduceL2(x, { keepdims: 0 });
+  const [pn, gn] = [norm(p), norm(o.separateNorms ? g : d)];
+  const below = o.separateNorms ? Add(Add(gn, Mul(pn, o.weightDecay)), o.epsilon) : gn;
+  const ratio = Div(Mul(pn, o.trustCoefficient), below);
+  const rate = o.clipRate ? Min(Div(ratio, lr), 1) : ratio;
+  const both = Greater(Min(pn, gn), 0);
+  return o.separateNorms ? Where(both, Mul(d, rate), g) : Mul(d, Where(both, rate, 1));
 }
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- options differ from entry to entry

@@ -1,7 +1,6 @@
 /** The one mutable object of graphs/: collects parameters, state and scalars while a graph is built. */
 import { input, show, type Dialect, type Value } from "../src/onnx/graph.js";
-import { Add, Mul, stopGradient, Sub } from "../src/ops/index.js";
-import type { DType } from "../src/tensor.js";
+import { Add, Mul, stopGradient, Sub, trimmed, untrimmed } from "../src/ops/index.js";
 import type { Init, Parameter, State } from "../src/step.js";
 
 export type Mode = "train" | "eval";
@@ -13,9 +12,16 @@ export interface Scope {
   readonly dialect: Dialect;
   /** Batch statistics are taken over this many equal groups of the batch: what several devices do to BatchNorm. */
   readonly bnGroups: number;
+  /**
+   * fast: by products over the whole batch where that is quicker (Winograd's tiles round about five times as coarsely, 1e-6 of the largest
+   * output); exact: every convolution is the runtime's own.
+   */
+  readonly convolutions: "fast" | "exact";
+  /** When state declared here moves, where several batches make one update: the optimizer's moves once an update. */
+  readonly every: "batch" | "update";
   child(name: string | number): Scope;
   /** The same scope with other settings. */
-  with(settings: Partial<Pick<Scope, "mode" | "bnGroups">>): Scope;
+  with(settings: Partial<Pick<Scope, "mode" | "bnGroups" | "convolutions" | "every">>): Scope;
   /** The same scope, its new parameters without updates. */
   frozen(): Scope;
   /** A parameter, made at its first use; later uses (a second view) get the same value. */
@@ -35,6 +41,7 @@ export interface Scope {
 interface Entry {
   input: Value;
   init: Init;
+  every: "batch" | "update";
   next?: Value;
   rows?: Value;
 }
@@ -53,7 +60,8 @@ export function rootScope(
   frozen: (path: string) => boolean = () => false,
 ): { scope: Scope; collected: Collected } {
   const collected: Collected = { parameters: new Map(), states: new Map(), scalars: new Map() };
-  return { scope: makeScope(collected, { path: "", dialect, mode, bnGroups: 1, frozen }), collected };
+  const settings: Settings = { path: "", dialect, mode, bnGroups: 1, convolutions: "fast", every: "batch", frozen };
+  return { scope: makeScope(collected, settings), collected };
 }
 
 interface Settings {
@@ -61,6 +69,8 @@ interface Settings {
   dialect: Dialect;
   mode: Mode;
   bnGroups: number;
+  convolutions: "fast" | "exact";
+  every: "batch" | "update";
   frozen: (path: string) => boolean;
   teaching?: { student: Scope; momentum: Value };
 }
@@ -68,15 +78,15 @@ interface Settings {
 const join = (path: string, name: string | number): string => (path ? `${path}.${name}` : String(name));
 
 function makeScope(collected: Collected, settings: Settings): Scope {
-  const { path, dialect, mode, bnGroups, frozen, teaching } = settings;
+  const { path, dialect, mode, bnGroups, convolutions, every, frozen, teaching } = settings;
   const origin = { path, dialect };
   const { parameters, states, scalars } = collected;
 
-  const declare = (name: string, shape: readonly number[], init: Init, dtype: DType = "float32"): Entry => {
+  const declare = (name: string, shape: readonly number[], init: Init, moves = every): Entry => {
     const full = join(path, name);
     const known = states.get(full);
     if (known) return checked(full, known.input, shape) && known;
-    const entry: Entry = { input: input(full, dtype, shape, origin), init };
+    const entry: Entry = { input: input(full, "float32", shape, origin), init, every: moves };
     states.set(full, entry);
     return entry;
   };
@@ -97,9 +107,10 @@ function makeScope(collected: Collected, settings: Settings): Scope {
   /** teacher ← m·teacher + (1 − m)·student, once a step; no gradient reaches the student through it */
   const taught = (name: string, shape: readonly number[], init: Init): Value => {
     const own = teaching!.student.parameter(name, shape, init);
-    const entry = declare(name, shape, { name: "copy", of: own.name! });
+    const entry = declare(name, shape, { name: "copy", of: own.name! }, "update");
     const { momentum } = teaching!;
-    return (entry.next ??= Add(Mul(stopGradient(own), Sub(1, momentum)), Mul(entry.input, momentum)));
+    const mixed = () => Add(Mul(trimmed(stopGradient(own)), Sub(1, momentum)), Mul(trimmed(entry.input), momentum));
+    return (entry.next ??= untrimmed(mixed(), own));
   };
 
   return {
@@ -107,6 +118,8 @@ function makeScope(collected: Collected, settings: Settings): Scope {
     mode,
     dialect,
     bnGroups,
+    convolutions,
+    every,
     child: (name) =>
       makeScope(collected, {
         ...settings,
@@ -153,8 +166,8 @@ function checked(path: string, value: Value, shape: readonly number[]): Value {
 
 /** Every state that a step changed, with its next value or its new rows; state only read stays out of the step. */
 export function statesOf({ states }: Collected): State[] {
-  return [...states].map(([name, { input, init, next, rows }]) => {
-    if (rows) return { name, input, init, rows };
-    return { name, input, init, next: next ?? input };
+  return [...states].map(([name, { input, init, every, next, rows }]) => {
+    if (rows) return { name, input, init, every, rows };
+    return { name, input, init, every, next: next ?? input };
   });
 }

@@ -1,13 +1,14 @@
-/** A training step: forward, loss and backward (`gradients`), then the optimizer's arithmetic (`update`), composed for one device. */
+/** A training step: forward, loss and backward (`lossGradients`), then the optimizer's arithmetic (`updatesOf`), composed for one device. */
 import { gradients as differentiate } from "../src/autodiff.js";
 import { constant, input, type Dialect, type Value } from "../src/onnx/graph.js";
-import { Add, And, Less, Min, Mul, Div, ReduceSumSquare, Sqrt, Abs } from "../src/ops/index.js";
-import type { Parameter, TrainingStep } from "../src/step.js";
+import { Abs, Add, And, Less, Mul, trimmed, untrimmed } from "../src/ops/index.js";
+import type { Accumulation, Parameter, TrainingStep } from "../src/step.js";
+import { clipped, globalNorm, type Clipping } from "./clipping.js";
 import type { DrawSpec, Method, Network } from "./methods/index.js";
 import type { Optimizer } from "./optimizers.js";
-import { rootScope, statesOf } from "./scope.js";
+import { rootScope, statesOf, type Collected, type Scope } from "./scope.js";
 
-export interface StepOptions {
+export interface StepOptions extends Clipping {
   dialect: Dialect;
   method: Method<never>;
   methodOptions: object;
@@ -18,18 +19,50 @@ export interface StepOptions {
   /** Pixels a side of the views. */
   size: number;
   channels?: number;
-  /** Largest global L2 norm of the gradient; longer ones are scaled down to it. */
-  clipNorm?: number;
+  /** Default "fast"; see Scope. */
+  convolutions?: Scope["convolutions"];
+  /**
+   * Batches that make one update, default 1: the update is that of their mean gradient, of one batch so many times larger where the loss
+   * is a mean over images (BatchNorm's statistics, and negatives taken from the batch, stay those of each batch).
+   */
+  accumulate?: number;
 }
 
-/** The whole step as values of one graph. */
+/** The whole step as values of one graph: `lossGradients` and `updatesOf`, which meet at the gradient. */
 export function trainingStep(o: StepOptions): TrainingStep {
-  const { scope, collected } = rootScope(o.dialect);
-  const origin = { path: "", dialect: o.dialect };
-  const method = o.method as unknown as Method<object>;
-  const optimizer = o.optimizer as unknown as Optimizer<object>;
+  const { scope: root, collected } = rootScope(o.dialect);
+  const scope = root.with({ convolutions: o.convolutions ?? "fast" });
+  const batch = lossGradients(scope, collected, o);
+  const { loss, metrics, gradients, accumulation } = accumulated(batch, o.accumulate ?? 1);
+  const { norm, applied } = measured(loss, [...gradients.values()]);
+  const updates = updatesOf(scope, gradients, norm, o);
+  return {
+    dialect: o.dialect,
+    inputs: batch.inputs,
+    scalars: [...collected.scalars.values()],
+    parameters: [...collected.parameters.values()],
+    state: statesOf(collected),
+    loss,
+    metrics: { ...metrics, gradNorm: norm },
+    applied,
+    gradients,
+    updates,
+    accumulation,
+    evaluation: evaluation(o),
+  };
+}
 
-  // forward and loss
+/** What stands at the seam. */
+interface Learned {
+  loss: Value;
+  metrics: Record<string, Value>;
+  gradients: ReadonlyMap<Parameter, Value>;
+}
+
+/** Forward, loss, backward: views and draws → the loss, its metrics, and the gradient of each trainable parameter. */
+function lossGradients(scope: Scope, collected: Collected, o: StepOptions): Learned & { inputs: Value[] } {
+  const method = o.method as unknown as Method<object>;
+  const origin = { path: "", dialect: o.dialect };
   const views: DrawSpec[] = method
     .views(o.methodOptions, o.size)
     .map((v) => ({ name: v.name, dtype: "float32", shape: [v.count, o.batchSize, o.channels ?? 3, v.size, v.size] }));
@@ -38,46 +71,55 @@ export function trainingStep(o: StepOptions): TrainingStep {
   const byName = Object.fromEntries(inputs.map((v) => [v.name!, v]));
   const own = method.embed(scope, o.network, byName, o.methodOptions);
   const { loss, metrics } = method.loss(scope, own, own, o.methodOptions);
-
-  // backward
-  const parameters = [...collected.parameters.values()];
-  const trainable = parameters.filter((p) => p.trainable);
+  const trainable = [...collected.parameters.values()].filter((p) => p.trainable);
   const raw = differentiate(
     loss,
     trainable.map((p) => p.value),
   );
-  const { norm, applied } = measured(loss, raw);
-  const clipped = o.clipNorm === undefined ? raw : raw.map((g) => Mul(g, clipFactor(norm, o.clipNorm!)));
+  return { inputs, loss, metrics, gradients: new Map(trainable.map((p, i) => [p, raw[i]!])) };
+}
 
-  // update
-  const lr = scope.scalar("lr");
-  const shared = scope.child("optimizer");
-  optimizer.begin?.(shared, o.optimizerOptions);
-  const updates = new Map<Parameter, Value>();
-  trainable.forEach((p, i) =>
-    updates.set(p, optimizer.update(shared.child(p.name), p.value, clipped[i]!, lr, o.optimizerOptions, shared)),
-  );
+/** Σ v/k over the batches of an update so far, for all that stands at the seam: at the last of k batches, their mean. */
+function accumulated({ loss, metrics, gradients }: Learned, k: number): Learned & { accumulation?: Accumulation } {
+  if (k === 1) return { loss, metrics, gradients };
+  const sums: { name: string; input: Value; next: Value }[] = [];
+  const sum = (name: string, v: Value): Value => {
+    const before = input(`accumulated.${name}`, v.dtype, v.shape);
+    const next = Add(before, Mul(v, 1 / k));
+    sums.push({ name: before.name!, input: before, next });
+    return next;
+  };
   return {
-    dialect: o.dialect,
-    inputs,
-    scalars: [...collected.scalars.values()],
-    parameters,
-    state: statesOf(collected),
-    loss,
-    metrics: { ...metrics, gradNorm: norm },
-    applied,
-    gradients: new Map(trainable.map((p, i) => [p, raw[i]!])),
-    updates,
-    evaluation: evaluation(o, method),
+    loss: sum("loss", loss),
+    metrics: Object.fromEntries(Object.entries(metrics).map(([name, v]) => [name, sum(name, v)])),
+    gradients: new Map([...gradients].map(([p, g]) => [p, sum(p.name, g)])),
+    accumulation: { batches: k, sums },
   };
 }
 
+/** The optimizer's arithmetic: gradients of the given norm → the update of each parameter, clipping and rate applied. */
+function updatesOf(
+  scope: Scope,
+  gradients: Learned["gradients"],
+  norm: Value,
+  o: StepOptions,
+): TrainingStep["updates"] {
+  const optimizer = o.optimizer as unknown as Optimizer<object>;
+  const lr = scope.scalar("lr");
+  const shared = scope.with({ every: "update" }).child("optimizer");
+  optimizer.begin?.(shared, o.optimizerOptions);
+  const bounded = clipped([...gradients.values()].map(trimmed), norm, o);
+  const updateOf = ({ name, value }: Parameter, g: Value): Value =>
+    untrimmed(optimizer.update(shared.child(name), trimmed(value), g, lr, o.optimizerOptions, shared), value);
+  return new Map([...gradients.keys()].map((p, i) => [p, updateOf(p, bounded[i]!)]));
+}
+
 /** The exported branch in evaluation mode, on one batch of normalised images. */
-function evaluation(o: StepOptions, { encoder }: Method<object>): TrainingStep["evaluation"] {
+function evaluation(o: StepOptions): TrainingStep["evaluation"] {
   const { scope, collected } = rootScope(o.dialect, "eval");
   const image = input("image", "float32", [o.batchSize, o.channels ?? 3, o.size, o.size]);
   const { features, map } = o.network(
-    encoder.split(".").reduce((s, name) => s.child(name), scope),
+    o.method.encoder.split(".").reduce((s, name) => s.child(name), scope),
     image,
   );
   return { inputs: [image, ...[...collected.states.values()].map((e) => e.input)], outputs: { features, map } };
@@ -85,11 +127,7 @@ function evaluation(o: StepOptions, { encoder }: Method<object>): TrainingStep["
 
 /** ‖g‖ over all parameters, and whether it and the loss are finite. */
 function measured(loss: Value, gradients: readonly Value[]): { norm: Value; applied: Value } {
-  const squares = gradients.map((g) => ReduceSumSquare(g, { keepdims: 0 }));
-  const square = squares.reduce((a, b) => Add(a, b));
+  const { norm, square } = globalNorm(gradients);
   const finite = (v: Value) => Less(Abs(v), constant([], Infinity));
-  return { norm: Sqrt(square), applied: And(finite(square), finite(loss)) };
+  return { norm, applied: And(finite(square), finite(loss)) };
 }
-
-/** min(1, max/(‖g‖ + 1e-6)): torch.nn.utils.clip_grad_norm_ */
-export const clipFactor = (norm: Value, max: number): Value => Min(Div(constant([], max), Add(norm, 1e-6)), 1);

@@ -17,7 +17,7 @@ export { readInitializers, readModel, toModel, type GraphModel, type ModelInfo }
 export * from "./ops/index.js";
 export { gradients } from "./autodiff.js";
 export { random, type Random } from "./random.js";
-export { initialTensors, type Init, type Parameter, type State, type TrainingStep } from "./step.js";
+export { initialTensors, type Accumulation, type Init, type Parameter, type State, type TrainingStep } from "./step.js";
 export { scheduled, type Horizon, type Schedule } from "./schedules.js";
 export { scalar, tensor, zeros, type DType, type Tensor, type Tensors } from "./tensor.js";
 export { packageStep, readArtifacts, writeArtifacts, type Artifacts, type Manifest } from "./artifacts/index.js";

@@ -14,10 +14,14 @@ export type Schedule =
       warmupStart?: number;
       /** step (default): changes at each step; epoch: once an epoch, as mmcv's by_epoch. */
       per?: "step" | "epoch";
-      /** What the cosine spans: what is left after the warm-up (default), or the whole run, with the smaller of ramp and cosine (APS). */
-      over?: "rest" | "whole";
-      /** The first warm-up step gives peak/W (plusOne, default) or 0. */
-      warmup?: "plusOne" | "fromZero";
+      /** How far the t-th of W warm-up steps is to the peak: (t+1)/W (plusOne, default), t/W (fromZero) or t/(W−1) (toPeak, solo-learn). */
+      warmup?: "plusOne" | "fromZero" | "toPeak";
+      /** The cosine is counted from the end of the warm-up (warmup, default), or from step 0, which warm-up only hides (start, timm). */
+      from?: "warmup" | "start";
+      /** The warm-up never exceeds the cosine: the smaller of the two counts (APS). */
+      capped?: boolean;
+      /** The end is reached by the step after the last (after, default: torch, MoCo) or by the last itself (last, lightly). */
+      reached?: "after" | "last";
     }
   | {
       schedule: "step";
@@ -44,6 +48,13 @@ export interface Horizon {
 export const cosine = (start: number, end: number, t: number): number =>
   end + (start - end) * 0.5 * (1 + Math.cos(Math.PI * t));
 
+/** Share of the way to the peak at step t of W. */
+const warmedUp = {
+  plusOne: (t: number, w: number) => (t + 1) / w,
+  fromZero: (t: number, w: number) => t / w,
+  toPeak: (t: number, w: number) => t / Math.max(1, w - 1),
+};
+
 /** The value at a step. */
 export function scheduled(schedule: Schedule, step: number, { stepsPerEpoch, epochs }: Horizon): number {
   if (typeof schedule === "number") return schedule;
@@ -52,13 +63,16 @@ export function scheduled(schedule: Schedule, step: number, { stepsPerEpoch, epo
   const total = epochs * stepsPerEpoch;
   switch (schedule.schedule) {
     case "cosine": {
-      const { peak, end = 0, warmupStart = 0, per = "step", warmup = "plusOne", over = "rest" } = schedule;
+      const { peak, end = 0, warmupStart = 0, per = "step", warmup = "plusOne" } = schedule;
       const at = per === "epoch" ? Math.floor(step / stepsPerEpoch) * stepsPerEpoch : step;
-      // one unit of the warm-up: a step, or the steps of an epoch
-      const unit = warmup === "fromZero" ? 0 : per === "epoch" ? stepsPerEpoch : 1;
-      const ramp = at < warm ? warmupStart + ((peak - warmupStart) * (at + unit)) / warm : Infinity;
-      if (over === "whole") return Math.min(ramp, cosine(peak, end, Math.min(1, at / total)));
-      return at < warm ? ramp : cosine(peak, end, Math.min(1, (at - warm) / Math.max(1, total - warm)));
+      // warm-up is counted in what the schedule changes by
+      const unit = per === "epoch" ? stepsPerEpoch : 1;
+      const ramp = warmupStart + (peak - warmupStart) * warmedUp[warmup](at / unit, warm / unit);
+      const first = schedule.from === "start" ? 0 : warm;
+      const last = schedule.reached === "last" ? total - 1 : total;
+      const falling = cosine(peak, end, Math.min(1, (at - first) / Math.max(1, last - first)));
+      if (at >= warm) return falling;
+      return schedule.capped ? Math.min(ramp, falling) : ramp;
     }
     case "step": {
       const { peak, milestones, gamma = 0.1 } = schedule;

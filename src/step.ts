@@ -29,9 +29,20 @@ export interface Parameter {
 }
 
 /** Enters a step as `input`, leaves it as `next` (same shape), or as new `rows` that the engine writes at (step · rows) mod K. */
-export type State = { readonly name: string; readonly input: Value; readonly init: Init } & (
-  { readonly next: Value } | { readonly rows: Value }
-);
+export type State = {
+  readonly name: string;
+  readonly input: Value;
+  readonly init: Init;
+  /** Where several batches make one update, `next` of one batch is `input` of the following (BatchNorm's statistics); else it moves once an update. */
+  readonly every?: "batch" | "update";
+} & ({ readonly next: Value } | { readonly rows: Value });
+
+/** Gradient accumulation: so many batches make one update. */
+export interface Accumulation {
+  readonly batches: number;
+  /** Each enters the first batch of an update as zeros, and every other one as the `next` of the batch before. */
+  readonly sums: readonly { readonly name: string; readonly input: Value; readonly next: Value }[];
+}
 
 export interface TrainingStep {
   readonly dialect: Dialect;
@@ -48,6 +59,8 @@ export interface TrainingStep {
   readonly gradients: ReadonlyMap<Parameter, Value>;
   /** p ← p − update */
   readonly updates: ReadonlyMap<Parameter, Value>;
+  /** Without it each batch makes an update. With it loss, metrics, gradients and updates are those of the batches so far: of the whole at the last. */
+  readonly accumulation?: Accumulation;
   /** The encoder in evaluation mode, for eval_model.onnx: its inputs are the image and the statistics it reads. */
   readonly evaluation?: { readonly inputs: readonly Value[]; readonly outputs: Readonly<Record<string, Value>> };
 }

@@ -3,7 +3,7 @@ import type { TrainingSession } from "./engines/index.js";
 import { scheduled, type Horizon, type Schedule } from "./schedules.js";
 import type { Tensors } from "./tensor.js";
 
-/** A batch that is ready for the step. */
+/** A batch that is ready for the step: one of those that make an update. */
 export interface Prepared {
   epoch: number;
   batch: number;
@@ -21,7 +21,7 @@ export interface StepReport {
   scalars: Record<string, number>;
   metrics: Record<string, number>;
   applied: boolean;
-  /** Milliseconds of the step, and of waiting for its batch. */
+  /** Milliseconds of the step, and of waiting for its batches. */
   stepMs: number;
   waitMs: number;
 }
@@ -30,6 +30,8 @@ export interface TrainOptions extends Horizon {
   session: TrainingSession;
   /** One a step, from `startStep` on. */
   batches: AsyncIterator<Prepared>;
+  /** Batches that make one update, default 1: what the session's step accumulates. */
+  accumulate?: number;
   /** lr and the method's own, by name. */
   scalars: Record<string, Schedule>;
   startStep: number;
@@ -48,19 +50,27 @@ export async function train(o: TrainOptions): Promise<number> {
   const total = o.epochs * o.stepsPerEpoch;
   let refused = 0;
   let step = o.startStep;
-  let upcoming = step < total ? o.batches.next() : undefined;
-  while (upcoming && step < total && !o.stopping?.()) {
-    // the next batch is prepared while this step runs
-    const waiting = performance.now();
-    const { value: batch } = (await upcoming) as { value: Prepared };
-    const waitMs = performance.now() - waiting;
-    upcoming = step + 1 < total ? o.batches.next() : undefined;
-    upcoming?.catch(() => undefined);
-
+  let toFetch = (total - step) * (o.accumulate ?? 1);
+  const fetched = (): Promise<IteratorResult<Prepared>> | undefined => {
+    const next = toFetch-- > 0 ? o.batches.next() : undefined;
+    next?.catch(() => undefined);
+    return next;
+  };
+  let upcoming = fetched();
+  while (step < total && !o.stopping?.()) {
     const scalars = Object.fromEntries(Object.entries(o.scalars).map(([name, s]) => [name, scheduled(s, step, o)]));
-    const started = performance.now();
-    const { applied } = await o.session.step(batch.inputs, scalars);
-    const stepMs = performance.now() - started;
+    let [batch, applied]: [Prepared?, boolean?] = [];
+    let [stepMs, waitMs] = [0, 0];
+    while (applied === undefined) {
+      // the next batch is prepared while this one runs
+      const waiting = performance.now();
+      batch = ((await upcoming) as { value: Prepared }).value;
+      const started = performance.now();
+      upcoming = fetched();
+      ({ applied } = await o.session.step(batch.inputs, scalars));
+      waitMs += started - waiting;
+      stepMs += performance.now() - started;
+    }
     step++;
 
     refused = applied ? 0 : refused + 1;
@@ -68,11 +78,11 @@ export async function train(o: TrainOptions): Promise<number> {
       throw new Error(
         `${refused} steps in a row had a gradient that is not finite (the last at step ${step}). Lower the learning rate, or clip with optimizer.clipNorm.`,
       );
-    const { epoch, inner } = batch;
+    const { epoch, batch: index, inner } = batch!;
     await o.onStep?.({
       step,
       epoch,
-      batch: batch.batch,
+      batch: index,
       inner,
       scalars,
       metrics: o.session.metrics(),

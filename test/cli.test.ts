@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import {
   chmodSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -177,6 +178,37 @@ describe("diptych pretrain", function () {
       .flatMap((l) => (/^\{"step":(\d+),/.test(l) ? [Number(/^\{"step":(\d+),/.exec(l)![1])] : []));
   }
 
+  it("accumulates batches to one update: the same as one larger batch, and resumed bit for bit between updates", () => {
+    const run = (out: string, batch: number, accumulate: number) => {
+      const settings = ["method.name=mocov2", "method.bnGroups=1", "method.queueSize=64", "method.outDim=8"].concat(
+        ["backbone.name=vitTiny", "backbone.embedDim=16", "backbone.depth=1", "backbone.numHeads=2"],
+        ["backbone.patchSize=4", "checkpoint.everySteps=3", "checkpoint.keep=9", `accumulate=${accumulate}`],
+      );
+      const flags = ["--data", photos, "--size", "16", "--epochs", "2", "--threads", "2", "--json"];
+      const { status, stderr } = diptych([
+        ...["pretrain", "photos", "--out", out, "--batch-size", String(batch), ...flags],
+        ...settings.flatMap((s) => ["--set", s]),
+      ]);
+      assert.equal(status, 0, stderr);
+      return ending(out);
+    };
+    const [whole, parts, resumed] = ["whole-batch", "accumulated", "accumulated-resumed"].map((n) => join(dir, n));
+    const [a, b] = [run(whole!, 8, 1), run(parts!, 2, 4)];
+    assert.deepEqual(logged(parts!), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    for (const [name, t] of Object.entries({ ...a.trainable, ...a.state })) {
+      const other = { ...b.trainable, ...b.state }[name]!;
+      t.data.forEach((v, i) => {
+        assert.ok(Math.abs(Number(v) - Number(other.data[i])) < 1e-5, `${name}[${i}]: ${v} and ${other.data[i]}`);
+      });
+    }
+    cpSync(parts!, resumed!, { recursive: true });
+    for (const step of [6, 9, 10]) rmSync(join(resumed!, "checkpoints", `step-${step}`), { recursive: true });
+    const { status, stderr } = diptych(["pretrain", "--resume", "--out", resumed!, "--threads", "2", "--json"]);
+    assert.equal(status, 0, stderr);
+    assert.match(stderr, /Resuming at step 3\./);
+    assert.deepEqual(ending(resumed!), b);
+  });
+
   it("stops cleanly at Ctrl-C, with a checkpoint", async () => {
     const out = join(dir, "stopped");
     const child = spawn(process.execPath, [bin, ...small(out)], { cwd: root, stdio: "ignore" });
@@ -253,6 +285,22 @@ describe("diptych pretrain", function () {
       "a batch larger than the data",
       () => ["pretrain", "photos", "--data", photos, "--out", join(dir, "large"), "--batch-size", "64"],
       /A batch of 64 is larger than the data: 40 images\. Lower it with --batch-size\./,
+    ],
+    [
+      "more batches an update than there are images for",
+      () => [
+        "pretrain",
+        "photos",
+        "--data",
+        photos,
+        "--out",
+        join(dir, "many"),
+        "--batch-size",
+        "8",
+        "--set",
+        "accumulate=6",
+      ],
+      /6 batches of 8 are more than the data: 40 images\. Lower accumulate, or --batch-size\./,
     ],
     [
       "a run folder that is taken",

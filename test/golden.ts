@@ -11,6 +11,7 @@ for (const path of process.argv.slice(2)) {
     count[outcome.status]++;
     if (outcome.status === "failed")
       process.stdout.write(`FAILED ${path} ${c.name}\n${outcome.detail.map((d) => `  ${d}\n`).join("")}`);
+    else if (outcome.note) process.stdout.write(`passed ${path} ${c.name}: ${outcome.note}\n`);
   }
 }
 process.stdout.write(`${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped\n`);

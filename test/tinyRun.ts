@@ -1,13 +1,16 @@
 /** A step small enough for tests: two blocks' worth of ResNet on 16 px, any method. */
 import { boundNetwork } from "../graphs/encoder.js";
+import { batchNorm, conv, gelu } from "../graphs/layers.js";
 import type { Shown } from "../graphs/methods/aps.js";
-import { methods, type Method, type MethodName } from "../graphs/methods/index.js";
+import { methods, type Method, type MethodName, type Network } from "../graphs/methods/index.js";
 import { optimizers, type OptimizerName } from "../graphs/optimizers.js";
+import type { Scope } from "../graphs/scope.js";
 import { trainingStep } from "../graphs/step.js";
-import type { Dialect } from "../src/onnx/graph.js";
+import type { Dialect, Value } from "../src/onnx/graph.js";
+import { Add, spatialMean } from "../src/ops/index.js";
 import { random } from "../src/random.js";
 import type { TrainingStep } from "../src/step.js";
-import { tensor, type Tensors } from "../src/tensor.js";
+import { tensor, zeros, type Tensors } from "../src/tensor.js";
 
 const batchSize = 16;
 const size = 16;
@@ -21,28 +24,65 @@ const optionsOf = (method: MethodName): object => ({
   grid: 4,
 });
 
-/** resnet: BatchNorm, convolutions, ReLU; vit: LayerNorm, attention, GELU, and no kink but the head's; mocoVit: with frozen parameters. */
+/** Residual blocks of convolutions and BatchNorm with GELU for ReLU: no kink but the head's. */
+const geluResnet: Network = (s, image) => {
+  const convBn = (at: Scope, x: Value, channels: number, kernel: number, stride: number) =>
+    batchNorm(at.child("bn"), conv(at.child("conv"), x, channels, kernel, { strides: [stride, stride] }));
+  const block = (at: Scope, x: Value, channels: number, stride: number) => {
+    const y = gelu(at, convBn(at.child(1), x, channels, 3, stride));
+    const shortcut = convBn(at.child("downsample"), x, channels, 1, stride);
+    return gelu(at, Add(convBn(at.child(2), y, channels, 3, 1), shortcut));
+  };
+  const stem = gelu(s, convBn(s.child("stem"), image, 8, 3, 1));
+  const map = block(s.child("block2"), block(s.child("block1"), stem, 8, 2), 16, 2); // [B, 16, 4, 4]
+  return { map, features: spatialMean(map) };
+};
+
+/** resnet: BatchNorm, convolutions, ReLU; vit: LayerNorm, attention, GELU; mocoVit: with frozen parameters; geluResnet:
+ *  BatchNorm, convolutions, GELU. */
 const networks = {
-  resnet: { name: "resnet18", stem: "cifar", width: 8 },
-  vit: { name: "vitTiny", embedDim: 32, depth: 2, numHeads: 2, patchSize: 4 },
-  mocoVit: { name: "mocoVitSmall", embedDim: 32, depth: 2, numHeads: 2, patchSize: 4, stopGradConv1: true },
-} as const;
+  resnet: boundNetwork("resnet18", { stem: "cifar", width: 8 }),
+  vit: boundNetwork("vitTiny", { embedDim: 32, depth: 2, numHeads: 2, patchSize: 4 }),
+  mocoVit: boundNetwork("mocoVitSmall", { embedDim: 32, depth: 2, numHeads: 2, patchSize: 4, stopGradConv1: true }),
+  geluResnet,
+};
+export type TinyNetwork = keyof typeof networks;
 
 export function tinyStep(
   method: MethodName,
   dialect: Dialect,
-  which: keyof typeof networks = "resnet",
+  which: TinyNetwork = "resnet",
   optimizer: OptimizerName = "sgd",
+  {
+    methodOptions,
+    batch = batchSize,
+    accumulate,
+  }: { methodOptions?: object; batch?: number; accumulate?: number } = {},
 ): TrainingStep {
   return trainingStep({
     dialect,
     method: methods[method] as never,
-    methodOptions: optionsOf(method),
-    network: boundNetwork(networks[which].name, networks[which]),
+    methodOptions: { ...optionsOf(method), ...methodOptions },
+    network: networks[which],
     optimizer: optimizers[optimizer] as never,
     optimizerOptions: optimizers[optimizer].defaults,
-    batchSize,
+    batchSize: batch,
+    accumulate,
     size,
+  });
+}
+
+/** Views [2,16,…] of one update as those of k batches. */
+export function tinyBatches({ views, ...rest }: Tensors, k: number): Tensors[] {
+  const [count, b, ...image] = views!.shape as [number, number, ...number[]];
+  const width = views!.data.length / (count * b);
+  return Array.from({ length: k }, (_, i) => {
+    const part = zeros("float32", [count, b / k, ...image]);
+    for (let v = 0; v < count; v++) {
+      const first = (v * b + (i * b) / k) * width;
+      part.data.set(views!.data.subarray(first, first + (b / k) * width) as never, (v * b * width) / k);
+    }
+    return { ...rest, views: part };
   });
 }
 
@@ -61,7 +101,7 @@ export function tinyInputs(method: MethodName, t: number): Tensors {
   const box = { top: 0, left: 0, height: size, width: size };
   const shown = Array.from({ length: 2 }, () => Array(batchSize).fill({ crop: box, flip: false }) as Shown[]);
   const drawn = { inner: t % (entry.stepsPerBatch?.(optionsOf(method)) ?? 1), views: { views: shown } };
-  return { ...views, ...entry.draw?.(random(1, "draw", t % 4), optionsOf(method), batchSize, drawn) };
+  return { ...views, ...entry.draw?.(random(1, "draw", t), optionsOf(method), batchSize, drawn) };
 }
 
 export const tinyScalars = { lr: 0.05, momentum: 0.9, lossLambda: 0.5 };

@@ -9,7 +9,7 @@ const optimizer = (peak: number, warmupEpochs: number) =>
     name: "adamw",
     weightDecay: 0.05,
     exclude: "none",
-    lr: { schedule: "cosine", peak, warmupEpochs, per: "epoch", over: "whole" },
+    lr: { schedule: "cosine", peak, warmupEpochs, per: "epoch", from: "start", capped: true },
   }) as never;
 
 const published = (backbone: string, peak: number): Listed => ({

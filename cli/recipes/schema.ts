@@ -1,6 +1,7 @@
 /** What a recipe may say: one zod schema, its parts derived from the registries and their defaults. */
 import { z } from "zod";
 import { backbones } from "../../graphs/backbones/index.js";
+import type { Clipping } from "../../graphs/clipping.js";
 import { faithfully, methods, type Method } from "../../graphs/methods/index.js";
 import { optimizers } from "../../graphs/optimizers.js";
 import { datasets } from "../../src/data/index.js";
@@ -20,8 +21,10 @@ const schedule = z.union([
     warmupEpochs: number.nonnegative().optional(),
     warmupStart: number.optional(),
     per: z.enum(["step", "epoch"]).optional(),
-    warmup: z.enum(["plusOne", "fromZero"]).optional(),
-    over: z.enum(["rest", "whole"]).optional(),
+    warmup: z.enum(["plusOne", "fromZero", "toPeak"]).optional(),
+    from: z.enum(["warmup", "start"]).optional(),
+    capped: z.boolean().optional(),
+    reached: z.enum(["after", "last"]).optional(),
   }),
   z.strictObject({
     schedule: z.literal("step"),
@@ -83,6 +86,13 @@ const methodChoices = Object.entries(methods).map(([name, m]) =>
   }),
 );
 
+/** Bounds on the gradients (graphs/clipping.ts). */
+const clipping = {
+  clipNorm: number.positive().optional(),
+  clipInfinityNorm: number.positive().optional(),
+  clipValue: number.positive().optional(),
+};
+
 export const recipeSchema = z.strictObject({
   summary: z.string().default(""),
   data: z.strictObject({
@@ -104,11 +114,13 @@ export const recipeSchema = z.strictObject({
   optimizer: named(
     "optimizer",
     optimizers,
-    Object.entries(optimizers).map(([name, o]) =>
-      choice(name, o.defaults, [], { lr: schedule, clipNorm: number.positive().optional() }),
-    ),
+    Object.entries(optimizers).map(([name, o]) => choice(name, o.defaults, [], { lr: schedule, ...clipping })),
   ),
   batchSize: positive,
+  /** Batches that make one update: accumulate × batchSize images a step, for the memory of one batch. */
+  accumulate: positive.default(1),
+  /** fast: Winograd's tiles and products over the batch where they are quicker; exact: rounded as the runtime's own convolution. */
+  convolutions: z.enum(["fast", "exact"]).default("fast"),
   epochs: positive,
   seed: z.number().int().nonnegative().default(0),
   pixels: z.enum(["float", "pil"]).default("float"),
@@ -130,8 +142,10 @@ export interface Recipe {
   data: { name: string; root: string; size: number; shortSide: number; limit?: number };
   backbone: { name: keyof typeof backbones } & Record<string, unknown>;
   method: { name: keyof typeof methods } & Record<string, unknown>;
-  optimizer: { name: keyof typeof optimizers; lr: never; clipNorm?: number } & Record<string, unknown>;
+  optimizer: { name: keyof typeof optimizers; lr: never } & Clipping & Record<string, unknown>;
   batchSize: number;
+  accumulate: number;
+  convolutions: "fast" | "exact";
   epochs: number;
   seed: number;
   pixels: "float" | "pil";
@@ -200,7 +214,7 @@ function knownKeys(path: readonly PropertyKey[], input: unknown): string[] {
     return [
       ...Object.keys(registry[name].defaults),
       ...(head === "optimizer"
-        ? ["lr", "clipNorm"]
+        ? ["lr", ...Object.keys(clipping)]
         : head === "method"
           ? ["view", ...("released" in registry[name] ? ["faithful"] : [])]
           : []),

@@ -47,23 +47,32 @@ function manifestOf(step: TrainingStep): Manifest {
     state: step.state.map((s) => ({
       ...info(s.input),
       at: "rows" in s ? "ring" : "next",
+      every: s.every ?? "update",
       output: outputOf(s),
       ...("rows" in s && { rows: s.rows.shape[0] as number }),
     })),
+    ...(step.accumulation && {
+      accumulation: {
+        batches: step.accumulation.batches,
+        sums: step.accumulation.sums.map((s) => ({ ...info(s.input), output: `${s.name}.next` })),
+      },
+    }),
     loss: "loss",
     metrics: Object.keys(step.metrics),
     applied: "applied",
   };
 }
 
-/** loss, metrics, applied, then the state as it leaves */
+/** loss, metrics, applied, then state and sums as they leave */
 const commonOutputs = (step: TrainingStep): Record<string, Value> => ({
   loss: step.loss,
   ...step.metrics,
   applied: step.applied,
   ...Object.fromEntries(step.state.map((s) => [outputOf(s), "rows" in s ? s.rows : s.next])),
+  ...Object.fromEntries((step.accumulation?.sums ?? []).map((s) => [`${s.name}.next`, s.next])),
 });
-const stateInputs = (step: TrainingStep): Value[] => step.state.map((s) => s.input);
+const stateInputs = (step: TrainingStep): Value[] =>
+  [...step.state, ...(step.accumulation?.sums ?? [])].map((s) => s.input);
 
 /** buffer ← value where the flag is set, else buffer + value. The update is handed over as the gradient. */
 const inPlaceAccumulatorV2 = op("InPlaceAccumulatorV2", {

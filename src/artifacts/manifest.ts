@@ -9,10 +9,10 @@ export interface TensorInfo {
 }
 
 /**
- * User inputs of training_model.onnx, in order: `inputs`, `scalars` (float32 []), then one per `state`.
- * Its user outputs, in order: `loss`, `metrics` (float32 []), `applied` (bool []), then `output` of each state.
- * step_model.onnx (plain, for runtimes without the training API) takes inputs, scalars, parameters, state and gives loss, metrics,
- * applied, the state outputs, then `NAME.next` of each trainable parameter.
+ * User inputs of training_model.onnx, in order: `inputs`, `scalars` (float32 []), then one per `state`, then one per `accumulation.sums`.
+ * Its user outputs, in order: `loss`, `metrics` (float32 []), `applied` (bool []), then `output` of each state and of each sum.
+ * step_model.onnx (plain, for runtimes without the training API) takes inputs, scalars, parameters, state, sums and gives loss, metrics,
+ * applied, the outputs of state and sums, then `NAME.next` of each trainable parameter.
  */
 export interface Manifest {
   version: 1;
@@ -22,7 +22,14 @@ export interface Manifest {
   /** In the order of the training model's graph inputs. */
   parameters: (TensorInfo & { trainable: boolean })[];
   /** next: `output` replaces the state; ring: `output` [rows, …] is written at row (step · rows) mod shape[0], step = applied steps so far. */
-  state: (TensorInfo & { at: "next" | "ring"; output: string; rows?: number })[];
+  state: (TensorInfo & { at: "next" | "ring"; every: "batch" | "update"; output: string; rows?: number })[];
+  /**
+   * So many batches make one update; without it, each does. `sums` are zeros for the first batch and the `output` of the batch before for
+   * the others; state of `every: "batch"` is fed on from batch to batch too, all else stays as it was before the first. After the last batch
+   * look at `applied`, then update the parameters and keep the last `output` of each state; rings take the rows of all batches in turn,
+   * at row ((step · batches + batch) · rows) mod shape[0]. Loss, metrics and `applied` are those of the whole at the last batch.
+   */
+  accumulation?: { batches: number; sums: (TensorInfo & { output: string })[] };
   loss: string;
   metrics: string[];
   /** false: a gradient was not finite. Then do not call OptimizerStep, keep the old state, call LazyResetGrad. */

@@ -7,7 +7,10 @@ export type EngineName = "training" | "portable";
 export interface SessionOptions {
   /** Intra-op threads; default the engine's. */
   threads?: number;
-  /** Intra-op worker threads spin while idle. Default false: decoding shares the cores. */
+  /**
+   * Intra-op worker threads spin while idle, for a millisecond or so. Default: training sessions do (a step is hundreds of short kernels:
+   * MoCo-v2's on 2 threads took 300 ms instead of 375), others do not, since decoding shares the cores.
+   */
   spin?: boolean;
   /** Graph optimisation level. Default "all". */
   optimization?: "off" | "basic" | "extended" | "all";
@@ -27,11 +30,14 @@ export interface Session {
 
 /** A training step, loaded with its parameters and state. */
 export interface TrainingSession {
-  /** Parameters updated, state advanced; resolves when the step is done. `applied` false: a non-finite gradient, nothing changed. */
-  step(inputs: Tensors, scalars: Record<string, number>): Promise<{ applied: boolean }>;
-  /** Loss and metrics of the last step. */
+  /**
+   * One batch. With the last batch of an update (each, unless the step accumulates) parameters are updated and state advances, and `applied`
+   * says so; false: a gradient was not finite, and nothing has changed. Before the last batch it is absent.
+   */
+  step(inputs: Tensors, scalars: Record<string, number>): Promise<{ applied?: boolean }>;
+  /** Loss and metrics of the last update. */
   metrics(): Record<string, number>;
-  /** Copies of all parameters and all state, by name. */
+  /** Copies of all parameters and all state, by name, as the last update left them. */
   tensors(): Tensors;
   /** Overwrites parameters and state by name; names that the step lacks are an error. */
   load(tensors: Tensors): void;

@@ -154,7 +154,7 @@ function nodeProto(n: Node, names: Names, taken: Set<Value | null>, outputs: Rea
     name: names.of(n.outputs[0]!) + "/node",
     opType: n.op.type,
     domain: n.op.domain,
-    input: n.inputs.map((x) => (x ? names.of(x) : "")),
+    input: n.inputs.slice(0, n.op.reads).map((x) => (x ? names.of(x) : "")),
     output,
     attribute: Object.entries(n.attributes).flatMap(([k, v]) => (v === undefined ? [] : [attributeProto(k, v)])),
   };

@@ -20,6 +20,18 @@ const reshape = op("Reshape", {
   vjp: ([g], [x]) => [Reshape(g!, x!.shape as number[]), null],
 });
 
+/**
+ * x without the axes of length 1 at its end, [O,C,1,1] → [O,C]: a view. The runtime multiplies by a scalar element by element where the
+ * last axis has length 1: 45 ms for a weight of [2048,2048,1,1], 1 ms for [2048,2048].
+ */
+export function trimmed(x: Value): Value {
+  const kept = x.shape.findLastIndex((d) => d !== 1) + 1;
+  return kept === x.shape.length ? x : Reshape(x, x.shape.slice(0, kept) as number[]);
+}
+/** The reverse: v with the shape of x. */
+export const untrimmed = (v: Value, x: Type): Value =>
+  v.shape.length === x.shape.length ? v : Reshape(v, x.shape as number[]);
+
 function reshaped(from: Dims, to: number[] | undefined, type: Type): Dim[] {
   if (!to) return Array.from({ length: type.shape[0] as number }, (_, i) => `reshaped${i}`);
   const copied = to.map((d, i) => (d === 0 ? from[i]! : d));
@@ -144,24 +156,34 @@ function sliceLength(length: number, start: number, end: number, step: number): 
     Math.min(Math.max(i < 0 ? i + length : i, step < 0 ? -1 : 0), step < 0 ? length - 1 : length);
   return Math.max(0, Math.ceil((clamp(end) - clamp(start)) / step));
 }
-/** Scatter of a strided slice's cotangent, one axis after the other. */
+/** The cotangent of a strided slice put back, one axis after the other; a negative step is a positive one on the reversed axis. */
 function strided(g: Value, x: Type, starts: number[], axes: number[], steps: number[]): Value {
   return axes.reduceRight((v, axis, i) => {
-    const length = x.shape[axis] as number;
-    const n = v.shape[axis] as number;
-    const first = steps[i]! < 0 ? Math.min(wrap(starts[i]!, length), length - 1) : wrap(starts[i]!, length);
-    const target = v.shape.map((d, j) => (j === axis ? length : (d as number)));
-    const at = Array.from({ length: n }, (_, k) => first + k * steps[i]!);
-    const column = constant(
-      target.map((_, j) => (j === axis ? n : 1)),
-      at,
-      "int64",
-    );
-    return ScatterElements(zerosOf({ dtype: v.dtype, shape: target }), Expand(column, v.shape as number[]), v, {
-      axis,
-    });
+    const [length, n, step] = [x.shape[axis] as number, v.shape[axis] as number, steps[i]!];
+    if (n === 0) return Expand(constant([], 0, g.dtype), replaced(v, axis, length));
+    const first = step < 0 ? Math.min(wrap(starts[i]!, length), length - 1) : wrap(starts[i]!, length);
+    const lowest = Math.min(first, first + (n - 1) * step);
+    return padded(spread(step < 0 ? reversed(v, axis) : v, axis, Math.abs(step)), axis, lowest, length);
   }, g);
 }
+const replaced = (v: Type, axis: number, length: number): number[] =>
+  v.shape.map((d, i) => (i === axis ? length : (d as number)));
+const reversed = (v: Value, axis: number): Value =>
+  Slice(v, { starts: [-1], ends: [-(2 ** 31)], axes: [axis], steps: [-1] });
+/** `step` − 1 zeros after each element along the axis */
+function spread(v: Value, axis: number, step: number): Value {
+  if (step === 1) return v;
+  const column = Unsqueeze(v, [axis + 1]);
+  const after = column.shape.map((_, i) => (i === axis + 1 ? step - 1 : 0));
+  const zeros = column.shape.map(() => 0);
+  return Reshape(Pad(column, [...zeros, ...after]), replaced(v, axis, (v.shape[axis] as number) * step));
+}
+/** v from `start` on within `length`, zeros before and after; what is beyond is cut off (zeros, where it comes from spread) */
+const padded = (v: Value, axis: number, start: number, length: number): Value => {
+  const before = v.shape.map((_, i) => (i === axis ? start : 0));
+  const after = v.shape.map((d, i) => (i === axis ? length - start - (d as number) : 0));
+  return Pad(v, [...before, ...after]);
+};
 
 /** y = rows of x (along axis) at indices    dx = g added up at the indices */
 export const Gather = (x: Value, indices: Value, { axis = 0 }: { axis?: number } = {}): Value =>

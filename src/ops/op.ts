@@ -46,6 +46,8 @@ export interface OpSpec {
   readonly writesAll?: boolean;
   /** Needs the training library. */
   readonly training?: boolean;
+  /** Only so many inputs are the node's own; its reverse rule sees those after them. Default all. */
+  readonly reads?: number;
 }
 
 export interface Op extends OpSpec {
@@ -106,4 +108,17 @@ export function binary(type: string, spec: OpSpec): Binary {
 /** (number, value): the number takes the value's dtype. */
 function ordered(a: number, b: Operand): Inputs {
   return [typeof b === "number" ? a : constant([], a, b.dtype), b];
+}
+
+/**
+ * y, with a reverse rule of its own: the nodes between `inputs` and y are not differentiated, so that the rule may recompute what it
+ * needs instead of keeping it. The rule is given g, the inputs and y.
+ */
+export function withRule(
+  y: Value,
+  inputs: readonly Value[],
+  rule: (g: Value, y: Value) => readonly (Value | null)[],
+): Value {
+  const own = op("Identity", { infer: ([v]) => [v!], vjp: ([g], _, [out]) => [null, ...rule(g!, out!)], reads: 1 });
+  return apply(own, [y, ...inputs])[0]!;
 }

@@ -10,7 +10,7 @@ import { portableLibrary } from "../../src/runtimes.js";
 import { initialTensors, type TrainingStep } from "../../src/step.js";
 import { tensor, type Tensors } from "../../src/tensor.js";
 import { portableEngine, trainingEngine } from "../engine.js";
-import { tinyInputs, tinyScalars, tinyStep } from "../tinyRun.js";
+import { tinyInputs, tinyScalars, tinyStep, type TinyNetwork } from "../tinyRun.js";
 
 const largest = (t: Tensors[string]): number =>
   Array.from(t.data as Float32Array).reduce((m, v) => Math.max(m, Math.abs(Number(v))), 0);
@@ -26,20 +26,9 @@ function apart(a: Tensors, b: Tensors): [string, number] {
   return worst;
 }
 
-/** ‖a − b‖/‖a‖ over all tensors together. */
-function wholeApart(a: Tensors, b: Tensors): [string, number] {
-  let [difference, size] = [0, 0];
-  for (const [name, t] of Object.entries(a))
-    for (const [i, v] of Array.from(t.data as Float32Array, Number).entries()) {
-      difference += (v - Number(b[name]!.data[i])) ** 2;
-      size += v ** 2;
-    }
-  return ["all of it", Math.sqrt(difference / size)];
-}
-
 async function sessionsOf(
   method: MethodName,
-  which: "resnet" | "vit" | "mocoVit" = "resnet",
+  which: TinyNetwork = "resnet",
 ): Promise<[TrainingSession, TrainingSession]> {
   const training = tinyStep(method, "training", which);
   const portable = tinyStep(method, "portable", which);
@@ -51,19 +40,16 @@ async function sessionsOf(
 }
 
 describe("the two packagings of a step", () => {
-  // A ReLU input near 0 that changes sign moves single gradients by more than rounding: the ResNet, here for BatchNorm and shuffling,
-  // and APS with its three-layer heads are judged as a whole within 2e-3, the other ViTs tensor by tensor within 1e-4.
+  // Networks without kinks: a ReLU input next to 0 that changes sign moves single gradients by more than rounding, on any two libraries.
   for (const [method, which] of [
     ["simclr", "vit"],
-    ["mocov2", "resnet"],
+    ["mocov2", "geluResnet"],
     ["densecl", "vit"],
     ["mocov3", "mocoVit"],
     ["isd", "vit"],
-    ["aps", "vit"],
   ] as const)
     it(`${method} on a ${which}: from equal parameters and state, 50 steps are equal one by one`, async () => {
       const [training, portable] = await sessionsOf(method, which);
-      const kinked = which === "resnet" || method === "aps";
       const losses: number[] = [];
       for (let t = 0; t < 50; t++) {
         portable.load(training.tensors());
@@ -74,11 +60,12 @@ describe("the two packagings of a step", () => {
         losses.push(a.loss!);
         assert.ok(Math.abs(a.loss! - b.loss!) < 1e-4, `step ${t}: loss ${a.loss} and ${b.loss}`);
         assert.ok(
-          Math.abs(a.gradNorm! - b.gradNorm!) < (kinked ? 1e-3 : 1e-4) * (1 + a.gradNorm!),
+          Math.abs(a.gradNorm! - b.gradNorm!) < 1e-4 * (1 + a.gradNorm!),
           `step ${t}: gradient norm ${a.gradNorm} and ${b.gradNorm}`,
         );
-        const [name, off] = (kinked ? wholeApart : apart)(training.tensors(), portable.tensors());
-        assert.ok(off < (kinked ? 2e-3 : 1e-4), `step ${t}: ${name} is off by ${off}`);
+        // velocities hold the gradients
+        const [name, off] = apart(training.tensors(), portable.tensors());
+        assert.ok(off < 1e-4, `step ${t}: ${name} is off by ${off}`);
       }
       assert.ok(
         Math.abs(losses.at(-1)! - losses[0]!) > 0.1 * losses[0]!,

@@ -133,7 +133,14 @@ const lr: Kind = (_engine, c) => {
   const at = (schedule: Parameters<typeof scheduled>[0], epoch: number) => scheduled(schedule, 4 * epoch, horizon);
   if (c.variant === "pretrain") {
     const peak = (o.lr_base! * o.batch!) / 256;
-    const form = { schedule: "cosine", peak, warmupEpochs: o.warmup_epoch, per: "epoch", over: "whole" } as const;
+    const form = {
+      schedule: "cosine",
+      peak,
+      warmupEpochs: o.warmup_epoch,
+      per: "epoch",
+      from: "start",
+      capped: true,
+    } as const;
     return Promise.resolve({ epochs, lr: epochs.map((e) => at(form, e)) });
   }
   const form = {
@@ -144,7 +151,7 @@ const lr: Kind = (_engine, c) => {
     warmupEpochs: o.warmup_epochs,
     warmup: "fromZero",
     per: "epoch",
-    over: "whole",
+    from: "start",
   } as const;
   // the authors' loop sets the rate of an epoch after it, so each epoch runs at the rate of the one before
   return Promise.resolve({ epochs, lr: epochs.map((e) => at(form, Math.max(0, e - 1))) });

@@ -31,6 +31,8 @@ export interface Outcome {
   name: string;
   status: "passed" | "failed" | "skipped";
   detail: string[];
+  /** What a passed case was judged under, where that needs saying. */
+  note?: string;
 }
 
 export const numbers = (v: ArrayLike<number | bigint> | number): number[] =>

@@ -25,20 +25,23 @@ export async function readGolden(path: string): Promise<{ file: GoldenFile; case
   return { file: { ...file, path: resolve(path) }, cases };
 }
 
-async function complaintsOf(engine: NativeEngine, c: GoldenCase, file: GoldenFile): Promise<string[] | undefined> {
-  if (file.method === "augment") return augmentComplaints(engine, c, file);
+type Judged = { complaints: string[]; note?: string } | undefined;
+async function judged(engine: NativeEngine, c: GoldenCase, file: GoldenFile): Promise<Judged> {
+  const plain = (complaints?: string[]): Judged => complaints && { complaints };
+  if (file.method === "augment") return plain(await augmentComplaints(engine, c, file));
   if (c.kind === "network") return networkComplaints(engine, c, file.path, engine.training ? "training" : "portable");
   const kind = kinds[file.method]?.[c.kind] ?? common[c.kind];
   const got = await kind?.(engine, c, file);
-  return got && compared(c, got);
+  return plain(got && compared(c, got));
 }
 
 /** One case on one engine. */
 export async function goldenOutcome(engine: NativeEngine, c: GoldenCase, file: GoldenFile): Promise<Outcome> {
   try {
-    const detail = await complaintsOf(engine, c, file);
-    if (!detail) return { name: c.name, status: "skipped", detail: [] };
-    return { name: c.name, status: detail.length ? "failed" : "passed", detail };
+    const result = await judged(engine, c, file);
+    if (!result) return { name: c.name, status: "skipped", detail: [] };
+    const { complaints: detail, note } = result;
+    return { name: c.name, status: detail.length ? "failed" : "passed", detail, note };
   } catch (error) {
     return { name: c.name, status: "failed", detail: [(error as Error).stack ?? String(error)] };
   }

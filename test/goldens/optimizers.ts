@@ -1,9 +1,9 @@
 /** Optimizers, clipping and schedules against torch and the papers' repositories. */
-import { optimizers, type Optimizer } from "../../graphs/optimizers.js";
+import { clipped, globalNorm, infinityNorm } from "../../graphs/clipping.js";
+import { optimizers, type LarsOptions, type Optimizer } from "../../graphs/optimizers.js";
 import { rootScope } from "../../graphs/scope.js";
-import { clipFactor } from "../../graphs/step.js";
 import { input } from "../../src/onnx/graph.js";
-import { Add, Mul, ReduceSumSquare, Sqrt, Sub } from "../../src/ops/index.js";
+import { Sub } from "../../src/ops/index.js";
 import { scheduled, type Schedule } from "../../src/schedules.js";
 import { scalar, zeros, type Tensors } from "../../src/tensor.js";
 import { evaluate } from "../evaluate.js";
@@ -13,6 +13,17 @@ import { given, type GoldenCase, type GoldenTensor, type Got, type Kind } from "
 function chosen(c: GoldenCase): { optimizer: unknown; options: object } | undefined {
   const o = c.options as Record<string, number & boolean>;
   const adam = { beta1: o.beta1, beta2: o.beta2, epsilon: o.eps, weightDecay: o.weight_decay, exclude: "none" };
+  const larsOf = (form: Partial<LarsOptions>) => ({
+    optimizer: optimizers.lars,
+    options: {
+      ...optimizers.lars.defaults,
+      momentum: o.momentum,
+      weightDecay: o.weight_decay,
+      nesterov: Boolean(o.nesterov),
+      epsilon: o.eps ?? 0,
+      ...form,
+    },
+  });
   switch (c.variant) {
     case "sgd":
       return o.dampening
@@ -25,10 +36,26 @@ function chosen(c: GoldenCase): { optimizer: unknown; options: object } | undefi
     case "adamw":
       return { optimizer: optimizers[c.variant], options: adam };
     case "lars-moco-v3":
-      return {
-        optimizer: optimizers.lars,
-        options: { momentum: o.momentum, weightDecay: o.weight_decay, trustCoefficient: o.trust_coefficient },
-      };
+      return larsOf({ trustCoefficient: o.trust_coefficient });
+    case "lars-vicreg":
+      return larsOf({ trustCoefficient: o.eta, exclude: c.options.exclude === "none" ? "none" : "vectors" });
+    case "lars-lightly":
+      return o.dampening
+        ? undefined
+        : larsOf({
+            trustCoefficient: o.trust_coefficient,
+            separateNorms: true,
+            exclude: "none",
+            scaleWithoutDecay: false,
+          });
+    case "lars-solo-learn":
+    case "lars-wrapper":
+      return larsOf({
+        trustCoefficient: o.eta,
+        separateNorms: true,
+        exclude: o.exclude_bias_n_norm ? "vectors" : "none",
+        clipRate: o.clip_lr ?? o.clip,
+      });
     default:
       return undefined;
   }
@@ -72,27 +99,33 @@ export const optimizer: Kind = async (engine, c) => {
     state = Object.fromEntries(states.map(([n]) => [n, out[`${n}.next`]!]));
     for (const n of names) got[`${n}_${t + 1}`] = parameters[n]!.data as Float32Array;
   }
-  const theirs = { velocity: "momentum_buffer", mu: "mu", exp_avg: "exp_avg", exp_avg_sq: "exp_avg_sq" } as Record<
-    string,
-    string
-  >;
+  // one name here, two in the references
+  const theirs = (kind: string, n: string): string[] =>
+    (kind === "velocity" ? ["momentum_buffer", "mu"] : [kind]).map((k) => `state_${k}_${n}`);
   for (const [path, t] of Object.entries(state)) {
     const [n, kind] = path.split(".") as [string, string?];
-    if (kind) got[`state_${theirs[kind]}_${n}`] = t.data as Float32Array;
+    if (kind) for (const quantity of theirs(kind, n)) got[quantity] = t.data as Float32Array;
   }
   return got;
 };
 
 export const clip: Kind = async (engine, c) => {
-  if (c.variant !== "norm") return undefined;
+  const limit = c.options.limit as number;
+  const bound = { norm: { clipNorm: limit }, norm_inf: { clipInfinityNorm: limit }, value: { clipValue: limit } }[
+    c.variant
+  ];
+  if (!bound) return undefined;
   const names = Object.keys(c.inputs);
   const grads = names.map((n) => input(n, "float32", (c.inputs[n] as GoldenTensor).shape));
-  const norm = Sqrt(grads.map((g) => ReduceSumSquare(g, { keepdims: 0 })).reduce((a, b) => Add(a, b)));
-  const clipped = grads.map((g) => Mul(g, clipFactor(norm, c.options.limit as number)));
+  const { norm } = globalNorm(grads);
+  const bounded = clipped(grads, norm, bound);
   const out = await evaluate(
     engine,
     grads,
-    { total_norm: norm, ...Object.fromEntries(names.map((n, i) => [`${n}.clipped`, clipped[i]!])) },
+    {
+      total_norm: c.variant === "norm_inf" ? infinityNorm(grads) : norm,
+      ...Object.fromEntries(names.map((n, i) => [`${n}.clipped`, bounded[i]!])),
+    },
     Object.fromEntries(names.map((n) => [n, given(c.inputs[n] as GoldenTensor)])),
   );
   return {
@@ -101,34 +134,52 @@ export const clip: Kind = async (engine, c) => {
   };
 };
 
-export const schedule: Kind = (_engine, c) => {
+const cosine = (peak: number, end: number, more: object = {}): Schedule => ({ schedule: "cosine", peak, end, ...more });
+
+/** What golden's variants are called here: each quantity's schedule, and the epochs of one step each. */
+function schedulesOf(c: GoldenCase): { total: number; of: Record<string, Schedule> } | undefined {
   const o = c.options as Record<string, number>;
-  const at = (s: Schedule, total: number, steps: number[]): number[] =>
-    steps.map((t) => scheduled(s, t, { stepsPerEpoch: 1, epochs: total }));
-  const cosine = (peak: number, end: number, more: object = {}): Schedule => ({
-    schedule: "cosine",
-    peak,
-    end,
-    ...more,
-  });
   switch (c.variant) {
     case "torch-cosine":
-      return Promise.resolve({
-        steps: c.expect.steps as number[],
-        lr: at(cosine(o.lr!, o.eta_min!), o.T_max!, c.expect.steps as number[]),
-      });
+      return { total: o.T_max!, of: { lr: cosine(o.lr!, o.eta_min!) } };
+    case "torch-linear-then-cosine": {
+      const warm = { warmupEpochs: o.warmup, warmupStart: o.start_factor! * o.lr!, warmup: "fromZero" };
+      return { total: o.total!, of: { lr: cosine(o.lr!, 0, warm) } };
+    }
     case "moco-v3": {
-      // fractional epochs: a thousand steps each stand for them
-      const per = 1000;
-      const horizon = { stepsPerEpoch: per, epochs: o.epochs! };
-      const steps = (c.expect.epochs as number[]).map((e) => Math.round(e * per));
-      const lr = steps.map((t) =>
-        scheduled(cosine(o.lr!, 0, { warmupEpochs: o.warmup_epochs, warmup: "fromZero" }), t, horizon),
-      );
-      const momentum = steps.map((t) => scheduled(cosine(o.moco_m!, 1), t, horizon));
-      return Promise.resolve({ epochs: c.expect.epochs as number[], lr, momentum });
+      const lr = cosine(o.lr!, 0, { warmupEpochs: o.warmup_epochs, warmup: "fromZero" });
+      return { total: o.epochs!, of: { lr, momentum: cosine(o.moco_m!, 1) } };
+    }
+    case "lightly-cosine-warmup-schedule": {
+      const warm = { warmupEpochs: o.warmup_steps, warmupStart: o.warmup_start_value };
+      return { total: o.max_steps!, of: { value: cosine(o.start_value!, o.end_value!, { ...warm, reached: "last" }) } };
+    }
+    case "lightly-cosine-schedule-momentum":
+      return { total: o.max_steps!, of: { value: cosine(o.start_value!, o.end_value!, { reached: "last" }) } };
+    case "solo-learn-linear-warmup-cosine": {
+      const warm = { warmupEpochs: o.warmup_epochs, warmupStart: o.warmup_start_lr, warmup: "toPeak" };
+      return { total: o.max_epochs!, of: { lr: cosine(o.base_lr!, o.eta_min!, warm) } };
+    }
+    case "timm-cosine-step-index": {
+      const warm = { warmupEpochs: o.warmup_t, warmupStart: o.warmup_lr_init, warmup: "fromZero", from: "start" };
+      return { total: o.t_initial!, of: { lr: cosine(o.base_lr!, o.lr_min!, warm) } };
     }
     default:
-      return Promise.resolve(undefined);
+      return undefined;
   }
+}
+
+export const schedule: Kind = (_engine, c) => {
+  const schedules = schedulesOf(c);
+  if (!schedules) return Promise.resolve(undefined);
+  const places = ["steps", "t", "epochs"].find((k) => k in c.expect)!;
+  const at = c.expect[places] as number[];
+  // fractional epochs: a thousand steps each stand for them
+  const stepsPerEpoch = at.every(Number.isInteger) ? 1 : 1000;
+  const values = (s: Schedule) =>
+    at.map((t) => scheduled(s, Math.round(t * stepsPerEpoch), { stepsPerEpoch, epochs: schedules.total }));
+  return Promise.resolve({
+    [places]: at,
+    ...Object.fromEntries(Object.entries(schedules.of).map(([quantity, s]) => [quantity, values(s)])),
+  });
 };

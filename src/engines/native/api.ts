@@ -27,6 +27,7 @@ const ortApi = {
   CreateSessionFromArray: [8, ["void *", "void *", "size_t", "void *", OUT]],
   Run: [9, ["void *", "void *", "str *", "void **", "size_t", "str *", "size_t", INOUT]],
   CreateSessionOptions: [10, [OUT]],
+  DisableMemPattern: [17, ["void *"]],
   EnableProfiling: [14, ["void *", PATH]],
   SetSessionGraphOptimizationLevel: [23, ["void *", "int"]],
   SetIntraOpNumThreads: [24, ["void *", "int"]],

@@ -50,7 +50,7 @@ export function openEngine({
     training: api.training !== undefined,
     session: (model, options) => openSession(api, model, settings(options)),
     trainingSession: (artifacts, options) =>
-      (name === "training" ? openTraining : openPortable)(api, artifacts, settings(options)),
+      (name === "training" ? openTraining : openPortable)(api, artifacts, settings({ spin: true, ...options })),
     release() {},
   };
 }

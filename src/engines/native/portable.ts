@@ -4,7 +4,7 @@ import type { Tensors } from "../../tensor.js";
 import type { SessionOptions, TrainingSession } from "../index.js";
 import type { Api, Pointer } from "./api.js";
 import { sessionOptions } from "./session.js";
-import { copyOf, exchange, needed, pingPong, Readings, releasePair, StateSet, stepInputs } from "./stateful.js";
+import { copyOf, needed, overwrite, PingPong, Readings, StateSet, stepInputs } from "./stateful.js";
 import { ortTensor } from "./value.js";
 
 export async function openPortable(
@@ -22,28 +22,30 @@ export async function openPortable(
     api.ort.ReleaseSessionOptions(options);
   }
   const session = out[0]!;
-  const parameters = manifest.parameters.map((p) => pingPong(api, p.name, needed(initial, p.name, p.shape)));
+  const parameters = manifest.parameters.map((p) => new PingPong(api, p.name, needed(initial, p.name, p.shape)));
   const trainable = parameters.filter((_, i) => manifest.parameters[i]!.trainable);
   const state = new StateSet(api, manifest, initial);
   const readings = new Readings(api, manifest);
+  const sums = manifest.accumulation?.sums ?? [];
   const inputNames = [
     ...manifest.inputs.map((v) => v.name),
     ...manifest.scalars,
     ...manifest.parameters.map((p) => p.name),
     ...manifest.state.map((s) => s.name),
+    ...sums.map((s) => s.name),
   ];
   const outputNames = [
     manifest.loss,
     ...manifest.metrics,
     manifest.applied,
-    ...manifest.state.map((s) => s.output),
+    ...[...manifest.state, ...sums].map((s) => s.output),
     ...trainable.map((p) => `${p.name}.next`),
   ];
   let open = true;
   let busy = false;
   const close = (): void => {
     api.ort.ReleaseSession(session);
-    parameters.forEach(releasePair);
+    for (const p of parameters) p.release();
     state.release();
     readings.release();
   };
@@ -52,8 +54,10 @@ export async function openPortable(
     async step(inputs, scalars) {
       if (!open || busy) throw new Error(open ? "A step is in flight already." : "This training session is released.");
       const given = stepInputs(manifest, inputs, scalars).map((v) => ortTensor(api, v));
-      const feeds = [...given, ...parameters.map((p) => p.current), ...state.inputs()].map((v) => v.pointer);
-      const fetches = [...readings.values, ...state.outputs(), ...trainable.map((p) => p.next)].map((v) => v.pointer);
+      const feeds = [...given, ...parameters.map((p) => p.kept), ...state.inputs()].map((v) => v.pointer);
+      const fetches = [...readings.values, ...state.outputs(), ...trainable.map((p) => p.output(0))].map(
+        (v) => v.pointer,
+      );
       busy = true;
       try {
         await api.call(
@@ -67,9 +71,10 @@ export async function openPortable(
           outputNames.length,
           fetches,
         );
+        if (!state.complete()) return {};
         const applied = readings.applied();
         if (applied) {
-          trainable.forEach(exchange);
+          for (const p of trainable) p.advance();
           state.advance();
         }
         return { applied };
@@ -81,16 +86,14 @@ export async function openPortable(
     },
     metrics: readings.metrics,
     tensors: (): Tensors => ({
-      ...Object.fromEntries(parameters.map((p) => [p.name, copyOf(p.current.tensor)])),
+      ...Object.fromEntries(parameters.map((p) => [p.name, copyOf(p.kept.tensor)])),
       ...state.tensors(),
     }),
     load(tensors) {
       const rest = state.load(tensors);
       for (const p of parameters) {
         if (!(p.name in rest)) continue;
-        const fresh = copyOf(needed(rest, p.name, p.current.tensor.shape));
-        p.current.release();
-        p.current = ortTensor(api, fresh);
+        overwrite(p.kept.tensor, needed(rest, p.name, p.kept.tensor.shape));
         delete rest[p.name];
       }
       const unknown = Object.keys(rest);

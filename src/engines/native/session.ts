@@ -14,6 +14,8 @@ export function sessionOptions(
   const options = api.make(api.ort.CreateSessionOptions);
   api.check(api.ort.SetIntraOpNumThreads(options, threads));
   api.check(api.ort.SetInterOpNumThreads(options, 1));
+  // a pattern is one block for all that the first run asked for piece by piece: both stay, and a step takes twice its memory
+  api.check(api.ort.DisableMemPattern(options));
   api.check(api.ort.SetSessionGraphOptimizationLevel(options, levels[optimization]));
   api.check(api.ort.AddSessionConfigEntry(options, "session.intra_op.allow_spinning", spin ? "1" : "0"));
   const profile = process.env.DIPTYCH_PROFILE;

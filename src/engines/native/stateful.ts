@@ -1,5 +1,5 @@
-/** What both training sessions share: tensors by role, state that changes sides each step, rings, and the count of applied steps. */
-import type { Artifacts, Manifest } from "../../artifacts/manifest.js";
+/** What both training sessions share: tensors by role, state that changes sides each update, rings, sums, and the count of applied steps. */
+import type { Artifacts, Manifest, TensorInfo } from "../../artifacts/manifest.js";
 import { bytesOf, fromBytes, scalar, zeros, type Tensor, type Tensors } from "../../tensor.js";
 import type { Api } from "./api.js";
 import { ortTensor, type OrtTensor } from "./value.js";
@@ -7,74 +7,130 @@ import { ortTensor, type OrtTensor } from "./value.js";
 /** The name under which `tensors()` carries the number of applied steps (int64 []). */
 export const stepName = "step";
 
-/** A tensor that alternates between two buffers: read from one, written to the other, then exchanged. */
-export interface PingPong {
-  readonly name: string;
-  current: OrtTensor;
-  next: OrtTensor;
-}
-export const pingPong = (api: Api, name: string, t: Tensor): PingPong => ({
-  name,
-  current: ortTensor(api, copyOf(t)),
-  next: ortTensor(api, zeros(t.dtype, t.shape)),
-});
-export const exchange = (p: PingPong): void => {
-  [p.current, p.next] = [p.next, p.current];
-};
-export const releasePair = (p: PingPong): void => {
-  p.current.release();
-  p.next.release();
-};
-
-/** A queue in one buffer, and the rows that the last step made for it. */
-export interface Ring {
-  readonly name: string;
-  readonly queue: OrtTensor;
-  readonly rows: OrtTensor;
-}
-
 export const copyOf = (t: Tensor): Tensor => fromBytes(t.dtype, t.shape, bytesOf(t));
-const overwrite = (target: Tensor, source: Tensor): void => bytesOf(target).set(bytesOf(source));
+export const overwrite = (target: Tensor, source: Tensor): void => bytesOf(target).set(bytesOf(source));
 
-/** State of a step in host memory, in the manifest's order. */
+/** A tensor that each update replaces: read from `kept`, written to a buffer of its own, exchanged when the update is applied. */
+export class PingPong {
+  kept: OrtTensor;
+  private readonly written: OrtTensor[];
+
+  /** `moves`: how often it moves in an update. Beyond once, a batch reads what the batch before it wrote, and `kept` waits for the last. */
+  constructor(
+    api: Api,
+    readonly name: string,
+    start: Tensor,
+    private readonly moves = 1,
+  ) {
+    this.kept = ortTensor(api, copyOf(start));
+    this.written = Array.from({ length: Math.min(2, moves) }, () => ortTensor(api, zeros(start.dtype, start.shape)));
+  }
+
+  input = (batch: number): OrtTensor => (this.moves === 1 || batch === 0 ? this.kept : this.output(batch - 1));
+  output = (batch: number): OrtTensor => this.written[batch % this.written.length]!;
+  advance(): void {
+    const last = (this.moves - 1) % this.written.length;
+    [this.kept, this.written[last]] = [this.written[last]!, this.kept];
+  }
+  release(): void {
+    for (const t of [this.kept, ...this.written]) t.release();
+  }
+}
+
+/** A queue in one buffer, and the rows that each batch of an update makes for it: all enter together, when the update is applied. */
+class Ring {
+  readonly kept: OrtTensor;
+  private readonly rows: OrtTensor[];
+
+  constructor(
+    api: Api,
+    readonly name: string,
+    start: Tensor,
+    rows: number,
+    batches: number,
+  ) {
+    this.kept = ortTensor(api, copyOf(start));
+    const shape = [rows, ...start.shape.slice(1)];
+    this.rows = Array.from({ length: batches }, () => ortTensor(api, zeros(start.dtype, shape)));
+  }
+
+  input = (): OrtTensor => this.kept;
+  output = (batch: number): OrtTensor => this.rows[batch]!;
+  advance(step: number): void {
+    this.rows.forEach((rows, batch) => enqueue({ queue: this.kept, rows }, step * this.rows.length + batch));
+  }
+  release(): void {
+    for (const t of [this.kept, ...this.rows]) t.release();
+  }
+}
+
+/** A sum over the batches of an update: two buffers in turn, zeros before the first. */
+class Sum {
+  private readonly buffers: [OrtTensor, OrtTensor];
+
+  constructor(api: Api, { dtype, shape }: TensorInfo) {
+    this.buffers = [ortTensor(api, zeros(dtype, shape)), ortTensor(api, zeros(dtype, shape))];
+  }
+
+  input(batch: number): OrtTensor {
+    const before = this.output(batch + 1);
+    if (batch === 0) before.tensor.data.fill(0 as never);
+    return before;
+  }
+  output = (batch: number): OrtTensor => this.buffers[batch % 2]!;
+  release(): void {
+    for (const t of this.buffers) t.release();
+  }
+}
+
+/** State and sums of a step in host memory, in the manifest's order, over the batches of an update. */
 export class StateSet {
-  readonly slots: (PingPong | Ring)[];
+  private readonly slots: (PingPong | Ring)[];
+  private readonly sums: Sum[];
+  private readonly batches: number;
+  /** Batches of the update in progress so far. */
+  private batch = 0;
   step = 0;
 
   constructor(api: Api, manifest: Manifest, initial: Tensors) {
+    this.batches = manifest.accumulation?.batches ?? 1;
     this.slots = manifest.state.map((s) => {
       const start = needed(initial, s.name, s.shape);
-      if (s.at === "next") return pingPong(api, s.name, start);
-      const rows = zeros(s.dtype, [s.rows!, ...s.shape.slice(1)]);
-      return { name: s.name, queue: ortTensor(api, copyOf(start)), rows: ortTensor(api, rows) };
+      if (s.at === "ring") return new Ring(api, s.name, start, s.rows!, this.batches);
+      return new PingPong(api, s.name, start, s.every === "batch" ? this.batches : 1);
     });
+    this.sums = (manifest.accumulation?.sums ?? []).map((s) => new Sum(api, s));
     if (initial[stepName]) this.step = Number(initial[stepName].data[0]);
   }
 
-  inputs = (): OrtTensor[] => this.slots.map((s) => ("queue" in s ? s.queue : s.current));
-  outputs = (): OrtTensor[] => this.slots.map((s) => ("queue" in s ? s.rows : s.next));
+  inputs = (): OrtTensor[] => [...this.slots, ...this.sums].map((s) => s.input(this.batch));
+  outputs = (): OrtTensor[] => [...this.slots, ...this.sums].map((s) => s.output(this.batch));
 
-  /** After an applied step: what was written becomes current, new rows enter the rings at (step · rows) mod K. */
+  /** Counts a batch that has run; true where it was the last of its update. */
+  complete(): boolean {
+    this.batch = (this.batch + 1) % this.batches;
+    return this.batch === 0;
+  }
+
+  /** After an applied update: what its last batch wrote is kept, new rows enter the rings at (step · rows) mod K. */
   advance(): void {
-    for (const s of this.slots)
-      if ("queue" in s) enqueue(s, this.step);
-      else exchange(s);
+    for (const s of this.slots) s.advance(this.step);
     this.step++;
   }
 
   tensors(): Tensors {
-    const all = this.slots.map((s) => [s.name, copyOf(("queue" in s ? s.queue : s.current).tensor)]);
+    const all = this.slots.map((s) => [s.name, copyOf(s.kept.tensor)]);
     return { ...(Object.fromEntries(all) as Tensors), [stepName]: scalar(this.step, "int64") };
   }
 
-  /** Takes the names it knows out of `tensors`; returns the others. */
+  /** Takes the names it knows out of `tensors`; returns the others. An update in progress begins anew. */
   load(tensors: Tensors): Tensors {
     const rest = { ...tensors };
-    for (const s of this.slots) {
-      const target = ("queue" in s ? s.queue : s.current).tensor;
-      if (!(s.name in rest)) continue;
-      overwrite(target, needed(rest, s.name, target.shape));
-      delete rest[s.name];
+    this.batch = 0;
+    for (const { name, kept } of this.slots) {
+      if (!(name in rest)) continue;
+      overwrite(kept.tensor, needed(rest, name, kept.tensor.shape));
+      delete rest[name];
     }
     if (rest[stepName]) this.step = Number(rest[stepName].data[0]);
     delete rest[stepName];
@@ -82,11 +138,7 @@ export class StateSet {
   }
 
   release(): void {
-    for (const s of this.slots)
-      if ("queue" in s) {
-        s.queue.release();
-        s.rows.release();
-      } else releasePair(s);
+    for (const s of [...this.slots, ...this.sums]) s.release();
   }
 }
 

@@ -67,6 +67,7 @@ export async function openTraining(
       busy = true;
       try {
         await api.call(t.TrainStep, session, null, feeds.length, feeds, fetches.length, fetches);
+        if (!state.complete()) return {};
         const applied = readings.applied();
         if (applied) {
           await api.call(t.OptimizerStep, session, null);
