@@ -5,6 +5,8 @@ const benches = {
   step: () => import("./step.js"),
   accumulate: () => import("./accumulate.js"),
   augment: () => import("./augment.js"),
+  read: () => import("./read.js"),
+  loader: () => import("./loader.js"),
 } satisfies Record<string, () => Promise<{ main(args: string[]): Promise<void> }>>;
 
 const [name = "", ...args] = process.argv.slice(2);

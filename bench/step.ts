@@ -10,7 +10,7 @@ import { cases, type CaseName } from "./cases.js";
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
 /** A Python with torch: DIPTYCH_PYTHON, or a virtual environment made once. */
-function python(): string {
+export function python(): string {
   if (process.env.DIPTYCH_PYTHON) return process.env.DIPTYCH_PYTHON;
   const folder = cacheDir("bench-venv");
   const own = join(folder, "bin", "python");

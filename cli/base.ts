@@ -20,3 +20,13 @@ export const engineFlags = {
   library: Flags.string({ description: "an onnxruntime library, or the jar that holds one" }),
   threads: Flags.integer({ min: 1, description: "threads of the step; default all cores" }),
 };
+
+/** A count that rewrites its line on a terminal, and says nothing elsewhere. */
+export const counter = (what: string) => {
+  const began = performance.now();
+  return (done: number, total: number): void => {
+    if (!process.stderr.isTTY) return;
+    const speed = (1000 * done) / (performance.now() - began);
+    process.stderr.write(`\r${done}/${total} ${what}, ${speed.toFixed(0)} a second${done === total ? "\n" : ""}`);
+  };
+};

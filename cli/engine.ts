@@ -1,7 +1,7 @@
 /** Which engine a command runs on: the training library where it can be had, else the portable one, said once. */
 import cliProgress from "cli-progress";
 import { openEngine, type NativeEngine } from "../src/engines/native/index.js";
-import { portableLibrary, trainingLibrary } from "../src/runtimes.js";
+import { installedRuntimes, portableLibrary, trainingLibrary } from "../src/runtimes.js";
 
 export interface EngineFlags {
   engine?: string;
@@ -41,8 +41,9 @@ export async function engineFor(
   try {
     return openEngine({ library: await libraryWithProgress(library, say), name: "training", threads });
   } catch (error) {
-    if (engine === "training" || library) throw error;
+    const portable = installedRuntimes().find((r) => r.kind === "portable");
+    if (engine === "training" || library || !portable) throw error;
     say(`${(error as Error).message} Going on with the portable engine, which is slower.`);
-    return openEngine({ library: portableLibrary(), name: "portable", threads });
+    return openEngine({ library: portable.path, name: "portable", threads });
   }
 }

@@ -1,9 +1,10 @@
-/** --init: weights from a file of torchvision's or our own names, or from an encoder.onnx, matched by name and shape. */
+/** --init: weights from a file of torchvision's, timm's or our own names, or from an encoder.onnx, matched by name and shape. */
 import { readFile } from "node:fs/promises";
 import { readSafetensors } from "../src/artifacts/safetensors.js";
 import { readInitializers } from "../src/onnx/model.js";
 import type { TrainingStep } from "../src/step.js";
 import type { Tensors } from "../src/tensor.js";
+import { fromTimm } from "./timm.js";
 
 /** Prefixes that other toolkits put before a backbone's names. */
 const prefixes = ["", "module.", "backbone.", "module.backbone.", "encoder.", "model."];
@@ -18,7 +19,8 @@ export async function initialWeights(
   const bytes = await readFile(file).catch((e: Error) => {
     throw new Error(`--init ${file} cannot be read: ${e.message}`, { cause: e });
   });
-  const weights = file.endsWith(".onnx") ? readInitializers(bytes) : readSafetensors(bytes).tensors;
+  const read = file.endsWith(".onnx") ? readInitializers(bytes) : readSafetensors(bytes).tensors;
+  const weights = fromTimm(read, (line) => say(`--init ${file}: ${line}`));
   const wanted = [
     ...step.parameters.map((p) => ({ name: p.name, shape: p.value.shape })),
     ...step.state.map((s) => ({ name: s.name, shape: s.input.shape })),

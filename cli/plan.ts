@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from "node:util";
 import { unknownName } from "../src/names.js";
 import { recipes, type Listed } from "./recipes/index.js";
 import { resolveRecipe, withSettings, type Recipe, type RecipeInput } from "./recipes/schema.js";
-import { freshRun, newestRun, recipeIn } from "./run.js";
+import { freshRun, newestRun, recipeIn } from "./folder.js";
 
 export interface PlanFlags {
   data?: string;

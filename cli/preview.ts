@@ -1,12 +1,11 @@
 /** A contact sheet of a recipe's views. */
 import { writeFile } from "node:fs/promises";
-import { augmentModel, centred, draw, feedsOf, keyOf, type Draw } from "../graphs/augment.js";
+import { augmentation, centred, draw, type Draw } from "../graphs/augment.js";
 import { augmenter } from "../src/data/augmenter.js";
 import { decode, encodePng } from "../src/data/decode.js";
 import type { Image } from "../src/data/index.js";
 import type { Engine } from "../src/engines/index.js";
 import { random } from "../src/random.js";
-import { zeros } from "../src/tensor.js";
 import type { ViewSpec } from "../src/views.js";
 import { recipeNamed } from "./plan.js";
 import { resolveRecipe } from "./recipes/schema.js";
@@ -23,30 +22,21 @@ export async function preview(
   const image = await decode(file, recipe.data.shortSide).catch((e: Error) => {
     throw new Error(`${file} cannot be read as a picture: ${e.message.split("\n")[0]}`, { cause: e });
   });
-  const aug = augmenter(engine);
+  const aug = augmenter(engine, (view) => augmentation(view, recipe.pixels));
   const rows = await Promise.all(
     viewsOf(recipe).map(async (spec) => {
-      const view: ViewSpec = { ...spec, normalize: undefined };
+      const view: ViewSpec = { ...spec, count: 1, normalize: undefined };
       const draws: Draw[] = [
         centred(image, 1, 1),
         ...Array.from({ length: count }, (_, i) => draw(random(seed, "preview", spec.name, i), image, view)),
       ];
-      return Promise.all(
-        draws.map(async (d) => {
-          const tile = zeros("float32", [3, view.size, view.size]);
-          await aug.one(
-            image,
-            {
-              key: keyOf(d, view, recipe.pixels),
-              model: () => augmentModel(d, view, recipe.pixels),
-              crop: d.crop,
-              feeds: () => feedsOf(d, view, recipe.pixels),
-            },
-            tile,
-          );
-          return tile.data;
-        }),
+      const { [view.name]: tiles } = await aug.batch(
+        draws.map(() => image),
+        [view],
+        (_view, _copy, i) => draws[i]!,
       );
+      const area = 3 * view.size * view.size;
+      return draws.map((_, i) => (tiles!.data as Float32Array).subarray(i * area, (i + 1) * area));
     }),
   );
   await writeFile(out, await encodePng(sheet(rows, recipe.data.size)));

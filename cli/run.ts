@@ -1,12 +1,10 @@
 /** A pre-training run: recipe → engine, data, step, loop, kNN, checkpoints, encoder and report, in one folder. */
-import { createWriteStream, existsSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, truncate, writeFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
-import { collapsePanel, collapseWarning, type CollapsePanel } from "../evaluators/collapse.js";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { collapsePanel, collapseWarning } from "../evaluators/collapse.js";
 import { extractFeatures, imageBatches, normalizeRows, pixelFeatures } from "../evaluators/features.js";
-import { knn, type KnnResult } from "../evaluators/knn.js";
-import { augmentModel, draw, feedsOf, keyOf, type Draw } from "../graphs/augment.js";
+import { knn } from "../evaluators/knn.js";
+import { augmentation, draw, type Draw } from "../graphs/augment.js";
 import { below, boundNetwork, encoderModel, type EncoderInfo } from "../graphs/encoder.js";
 import { methods, type Method } from "../graphs/methods/index.js";
 import { optimizers } from "../graphs/optimizers.js";
@@ -14,8 +12,9 @@ import { trainingStep } from "../graphs/step.js";
 import { packageStep, writeArtifacts, type Manifest } from "../src/artifacts/index.js";
 import { writeSafetensors } from "../src/artifacts/safetensors.js";
 import { checkFits, newestCheckpoint, saveCheckpoint, checkpointSteps, type Progress } from "../src/checkpoints.js";
-import { augmenter } from "../src/data/augmenter.js";
-import { datasets, type Dataset, type DatasetName } from "../src/data/index.js";
+import { eventFile } from "../src/tfevents.js";
+import { augmenter, type Augmenter } from "../src/data/augmenter.js";
+import { limited, type Dataset, type Image } from "../src/data/index.js";
 import { loader } from "../src/data/loader.js";
 import type { TrainingSession } from "../src/engines/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
@@ -26,8 +25,11 @@ import type { Tensors } from "../src/tensor.js";
 import { train, type Prepared, type StepReport } from "../src/train.js";
 import { imagenetStatistics, type ViewSpec } from "../src/views.js";
 import { initialWeights } from "./init.js";
+import { journal } from "./journal.js";
 import type { Recipe } from "./recipes/schema.js";
-import { report } from "./report.js";
+import { openData, readableOnly, writeAtomically, writeRecipe } from "./folder.js";
+import { lifeOf, reopenBooks, type Score } from "./books.js";
+import { writeReport } from "./report/index.js";
 
 /** What a run tells the world while it goes. */
 export interface Listener {
@@ -46,13 +48,6 @@ export interface RunOptions {
   listener: Listener;
   /** True once the user asked to stop. */
   stopping: () => boolean;
-}
-
-/** One row of the kNN table. */
-export interface Score {
-  epoch: number;
-  knn?: KnnResult;
-  panel: CollapsePanel;
 }
 
 export interface RunResult {
@@ -114,20 +109,6 @@ const tooLarge = ({ accumulate, batchSize }: Recipe, images: number): string =>
   accumulate === 1
     ? `A batch of ${batchSize} is larger than the data: ${images} images. Lower it with --batch-size.`
     : `${accumulate} batches of ${batchSize} are more than the data: ${images} images. Lower accumulate, or --batch-size.`;
-
-const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
-
-/** Opens the data of a recipe; "samples" means the photographs that come with the package. */
-export async function openData(recipe: Recipe, split: "train" | "val"): Promise<Dataset | undefined> {
-  const { name, root, shortSide, limit } = recipe.data;
-  const bundled = root === "samples" ? join(packageRoot, "samples").replace(/dist[\\/]samples$/, "samples") : root;
-  return datasets[name as DatasetName].open({
-    root: bundled,
-    split,
-    shortSide,
-    limit: split === "train" ? limit : undefined,
-  });
-}
 
 /** The encoder's contract, as this recipe fills it. */
 const encoderInfo = (recipe: Recipe, recipeName: string): EncoderInfo => {
@@ -195,55 +176,6 @@ async function pixelScore(
   return scored(engine, await rows(train), val && (await rows(val)), recipe, train, val);
 }
 
-/** Images decoded once: kNN and the loader look at the same ones. */
-function remembered(d: Dataset, limit = 2 * 1024 ** 3): Dataset {
-  const kept = new Map<number, Awaited<ReturnType<Dataset["image"]>>>();
-  let bytes = 0;
-  return {
-    ...d,
-    key: (i) => d.key(i),
-    async image(i) {
-      const known = kept.get(i);
-      if (known) return known;
-      const image = await d.image(i);
-      if (bytes + image.data.length <= limit) {
-        kept.set(i, image);
-        bytes += image.data.length;
-      }
-      return image;
-    },
-  };
-}
-
-/** Only the images that decode, for the judges. */
-async function readableOnly(d: Dataset, broken: Set<number>, say: (line: string) => void): Promise<Dataset> {
-  const good: number[] = [];
-  for (let start = 0; start < d.length; start += 64) {
-    const ids = Array.from({ length: Math.min(64, d.length - start) }, (_, i) => start + i);
-    const ok = await Promise.all(
-      ids.map((i) =>
-        d.image(i).then(
-          () => true,
-          (e: Error) => (
-            say(`${d.key(i)} cannot be read and is left out: ${e.message.split("\n")[0]}`),
-            broken.add(i),
-            false
-          ),
-        ),
-      ),
-    );
-    good.push(...ids.filter((_, k) => ok[k]));
-  }
-  if (good.length === d.length) return d;
-  return {
-    ...d,
-    length: good.length,
-    labels: d.labels && Int32Array.from(good, (i) => d.labels![i]!),
-    key: (i) => d.key(good[i]!),
-    image: (i) => d.image(good[i]!),
-  };
-}
-
 /** Largest number of training images that the judges look at. */
 const judgedImages = 10_000;
 
@@ -252,14 +184,14 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const { recipe, engine, out, listener } = o;
   const say = listener.say;
   await mkdir(join(out, "checkpoints"), { recursive: true });
-  const log = createWriteStream(join(out, "log.txt"), { flags: "a" });
+  const log = journal(join(out, "log.txt"));
   const tell = (line: string): void => {
-    log.write(`${line}\n`);
+    log.write(line);
     say(line);
   };
 
   // data
-  const data = remembered((await openData(recipe, "train"))!);
+  const data = (await openData(recipe, "train"))!;
   const val = await openData(recipe, "val");
   const info = encoderInfo(recipe, o.recipeName);
   const views = viewsOf(recipe);
@@ -289,19 +221,14 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
 
   // batches
   const broken = new Set(saved?.progress.broken);
-  const judgedTrain = await readableOnly(
-    { ...data, length: Math.min(data.length, judgedImages), labels: data.labels?.slice(0, judgedImages) },
-    new Set(),
-    tell,
-  );
+  const judgedTrain = await readableOnly(limited(data, judgedImages), tell);
   const feed = loader(data, {
     batchSize: imagesPerStep(recipe),
     seed: recipe.seed,
     broken,
-    cacheBytes: 0,
     onBroken: (key, reason) => tell(`${key} cannot be read and is replaced: ${reason}`),
   });
-  const aug = augmenter(engine);
+  const aug = augmenter(engine, (view) => augmentation(view, recipe.pixels));
   const { epoch, batch, inner } = saved?.progress ?? { epoch: 0, batch: 0, inner: 0 };
   const batches = prepared(recipe, views, feed.from(epoch, batch), inner, aug);
   const stepsPerBatch = stepsPerBatchOf(recipe);
@@ -311,10 +238,8 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   // books
   const metricsFile = join(out, "metrics.jsonl");
   const startStep = saved?.progress.step ?? 0;
-  const history = await keptMetrics(metricsFile, startStep);
-  const metrics = createWriteStream(metricsFile, { flags: "a" });
-  const scores: Score[] = history.scores;
-  const losses: [step: number, loss: number][] = history.losses;
+  const books = await reopenBooks(metricsFile, startStep);
+  const metrics = journal(metricsFile);
   const progressAt = (s: number): Progress => ({
     step: s,
     epoch: Math.floor(s / stepsPerEpoch),
@@ -332,8 +257,13 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const encoderBytes = (): Uint8Array => encoderModel(info, encoderTensors(recipe, session.tensors()));
   const evaluate = async (epoch: number): Promise<void> => {
     const score: Score = { epoch, ...(await judge(engine, encoderBytes(), info, recipe, judgedTrain, val)) };
-    scores.push(score);
-    metrics.write(JSON.stringify({ epoch, knn: score.knn, ...score.panel }) + "\n");
+    books.scores.push(score);
+    metrics.write(JSON.stringify({ epoch, knn: score.knn, ...score.panel }));
+    events.scalars(epoch * stepsPerEpoch, {
+      ...(score.knn && { "kNN top1": score.knn.top1 }),
+      "feature spread": score.panel.std,
+      "effective rank": score.panel.effectiveRank,
+    });
     const words = score.knn ? `kNN top1 ${score.knn.top1.toFixed(2)} ± ${score.knn.se.toFixed(2)}, ` : "";
     tell(
       `epoch ${epoch}: ${words}feature spread ${score.panel.std.toFixed(2)}, effective rank ${score.panel.effectiveRank.toFixed(1)}`,
@@ -345,7 +275,10 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   // loop
   const pixels = await pixelScore(engine, info, recipe, judgedTrain, val);
   if (pixels) tell(`raw pixels: kNN top1 ${pixels.top1.toFixed(2)} ± ${pixels.se.toFixed(2)}`);
-  if (startStep === 0 && scores.length === 0) await evaluate(0);
+  books.lives.push(lifeOf(engine, startStep, pixels));
+  metrics.write(JSON.stringify({ life: books.lives.at(-1) }));
+  const events = eventFile(out, startStep + 1);
+  if (startStep === 0) await evaluate(0);
   let [epochLoss, epochSteps] = [0, 0];
   const began = performance.now();
   let waited = 0;
@@ -360,20 +293,15 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
     stopping: o.stopping,
     async onStep(r) {
       if (!r.applied) tell(`Step ${r.step} had a gradient that is not finite; it changed nothing.`);
-      losses.push([r.step, r.metrics.loss!]);
       epochLoss += r.metrics.loss!;
       epochSteps++;
       waited += r.waitMs;
-      metrics.write(
-        JSON.stringify({
-          step: r.step,
-          epoch: r.epoch,
-          ...r.scalars,
-          ...r.metrics,
-          stepMs: +r.stepMs.toFixed(1),
-          waitMs: +r.waitMs.toFixed(1),
-        }) + "\n",
-      );
+      const { step: at, epoch, scalars, metrics: measured } = r;
+      const timed = { stepMs: +r.stepMs.toFixed(1), waitMs: +r.waitMs.toFixed(1) };
+      const row = { step: at, epoch, ...scalars, ...measured, ...timed };
+      books.steps.push(row);
+      metrics.write(JSON.stringify(row));
+      events.scalars(at, { ...scalars, ...measured });
       const elapsed = performance.now() - began;
       listener.step?.({
         ...r,
@@ -384,7 +312,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
       if (r.step % recipe.checkpoint.everySteps === 0) await save(r.step);
     },
     async onEpoch(epoch, s) {
-      log.write(`epoch ${epoch}: mean loss ${(epochLoss / epochSteps).toFixed(4)}\n`);
+      log.write(`epoch ${epoch}: mean loss ${(epochLoss / epochSteps).toFixed(4)}`);
       [epochLoss, epochSteps] = [0, 0];
       if (epoch % recipe.evaluate.everyEpochs === 0 || epoch === recipe.epochs) await evaluate(epoch);
       if (s === total) await save(s);
@@ -403,20 +331,19 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
     join(out, "encoder.safetensors"),
     writeSafetensors(below(methods[recipe.method.name].encoder, tensors), { format: "pt" }),
   );
-  await writeAtomically(
-    join(out, "report.html"),
-    report({ recipe, recipeName: o.recipeName, losses, scores, pixels, engine }),
-  );
+  await writeReport(out, { name: o.recipeName, recipe, books }, engine, judgedTrain);
+  events.close();
   session.release();
   aug.release();
-  await Promise.all([closed(metrics), closed(log)]);
-  const [first, last] = [scores.find((s) => s.knn)?.knn, scores.findLast((s) => s.knn)?.knn];
+  await Promise.all([metrics.close(), log.close()]);
+  const judged = books.scores.flatMap((s) => s.knn ?? []);
+  const [first, last] = [judged[0], judged.at(-1)];
   return {
     run: out,
     encoder,
     engine: engine.name,
     steps: done,
-    loss: { first: losses[0]?.[1] ?? NaN, last: losses.at(-1)?.[1] ?? NaN },
+    loss: { first: books.steps[0]?.loss ?? NaN, last: books.steps.at(-1)?.loss ?? NaN },
     knn: first && last && pixels ? { first: first.top1, last: last.top1, pixels: pixels.top1, se: last.se } : null,
   };
 }
@@ -431,13 +358,13 @@ const encoderTensors = (recipe: Recipe, tensors: Tensors): Tensors =>
 async function* prepared(
   recipe: Recipe,
   views: readonly ViewSpec[],
-  batches: AsyncIterable<{ epoch: number; batch: number; indices: number[]; images: Parameters<typeof draw>[1][] }>,
+  batches: AsyncIterable<{ epoch: number; batch: number; indices: number[]; images: Image[] }>,
   startInner: number,
-  aug: ReturnType<typeof augmenter>,
+  aug: Augmenter<Draw>,
 ): AsyncGenerator<Prepared, never> {
   const { name, ...options } = recipe.method;
   const method = methods[name] as unknown as Method<object>;
-  const { seed, pixels, batchSize } = recipe;
+  const { seed, batchSize } = recipe;
   const stepsPerBatch = stepsPerBatchOf(recipe);
   let inner = startInner;
   for await (const { epoch, batch, images } of batches) {
@@ -451,15 +378,7 @@ async function* prepared(
           ),
         ]),
       );
-      const inputs = await aug.batch(own as never, views, (view, copy, k) => {
-        const d = shown[view.name]![copy]![k]!;
-        return {
-          key: keyOf(d, view, pixels),
-          model: () => augmentModel(d, view, pixels),
-          crop: d.crop,
-          feeds: () => feedsOf(d, view, pixels),
-        };
-      });
+      const inputs = await aug.batch(own, views, (view, copy, k) => shown[view.name]![copy]![k]!);
       return { shown, inputs };
     };
     const kept = new Map<number, Awaited<ReturnType<typeof viewed>>>();
@@ -474,70 +393,6 @@ async function* prepared(
     inner = 0;
   }
   throw new Error("The batches ended.");
-}
-
-async function writeAtomically(file: string, bytes: Uint8Array | string): Promise<void> {
-  await writeFile(`${file}.writing`, bytes);
-  await rename(`${file}.writing`, file);
-}
-
-const closed = (stream: ReturnType<typeof createWriteStream>): Promise<void> =>
-  new Promise((done) => stream.end(() => done()));
-
-async function writeRecipe(out: string, recipe: Recipe, name: string): Promise<void> {
-  await writeFile(join(out, "recipe.json"), JSON.stringify({ recipe: name, ...recipe }, null, 2) + "\n");
-}
-
-/** The recipe of a run folder, resolved as it was. */
-export async function recipeIn(out: string): Promise<{ name: string; recipe: Recipe }> {
-  const file = join(out, "recipe.json");
-  const text = await readFile(file, "utf8").catch(() => {
-    throw new Error(`${resolve(out)} is not a run: it has no recipe.json.`);
-  });
-  const { recipe: name, ...recipe } = JSON.parse(text) as Recipe & { recipe: string };
-  return { name, recipe };
-}
-
-/** Keeps the lines of steps up to `step`: a resumed log goes on from its checkpoint. */
-async function keptMetrics(file: string, step: number): Promise<{ losses: [number, number][]; scores: Score[] }> {
-  const losses: [number, number][] = [];
-  const scores: Score[] = [];
-  if (!existsSync(file)) return { losses, scores };
-  let kept = 0;
-  for (const line of (await readFile(file, "utf8")).split("\n")) {
-    let row: { step?: number; loss?: number; epoch: number; knn?: KnnResult } & CollapsePanel;
-    try {
-      row = JSON.parse(line) as typeof row;
-    } catch {
-      break;
-    }
-    if (row.step === undefined) {
-      // a score belongs to the steps before it
-      scores.push({ epoch: row.epoch, knn: row.knn, panel: row });
-    } else {
-      if (row.step > step) break;
-      losses.push([row.step, row.loss!]);
-    }
-    kept += Buffer.byteLength(line) + 1;
-  }
-  await truncate(file, step === 0 ? 0 : kept);
-  return step === 0 ? { losses: [], scores: [] } : { losses, scores };
-}
-
-/** runs/NAME-1, -2, …: the first that does not exist. */
-export async function freshRun(name: string): Promise<string> {
-  const taken = new Set(await readdir("runs").catch(() => [] as string[]));
-  for (let n = 1; ; n++) if (!taken.has(`${name}-${n}`)) return join("runs", `${name}-${n}`);
-}
-
-/** The newest run of a recipe. */
-export async function newestRun(name: string): Promise<string> {
-  const numbers = (await readdir("runs").catch(() => [] as string[])).flatMap((f) =>
-    f.startsWith(`${name}-`) ? [Number(f.slice(name.length + 1))] : [],
-  );
-  const newest = Math.max(...numbers.filter(Number.isInteger));
-  if (!Number.isFinite(newest)) throw new Error(`There is no run of ${name} in runs/ to resume. Name one with --out.`);
-  return join("runs", `${name}-${newest}`);
 }
 
 export type { Manifest, TrainingSession };

@@ -1,5 +1,5 @@
 /** Frozen features of any encoder.onnx: the one path through which evaluators see a network. */
-import { augmentModel, centred, feedsOf, keyOf } from "../graphs/augment.js";
+import { augmentation, centred } from "../graphs/augment.js";
 import { readModel } from "../src/onnx/model.js";
 import { augmenter } from "../src/data/augmenter.js";
 import type { Dataset } from "../src/data/index.js";
@@ -57,7 +57,7 @@ export type ImageBatches = (
 export function imageBatches(engine: Engine, data: Dataset, p: Preprocessing, batchSize = 64): ImageBatches {
   return async (visit, progress) => {
     const view = square(p);
-    const aug = augmenter(engine);
+    const aug = augmenter(engine, () => augmentation(view, "float"));
     const load = async (start: number): Promise<Tensor> => {
       const count = Math.min(batchSize, data.length - start);
       const images = await Promise.all(
@@ -67,15 +67,7 @@ export function imageBatches(engine: Engine, data: Dataset, p: Preprocessing, ba
           }),
         ),
       );
-      const { image } = await aug.batch(images, [view], (_v, _copy, i) => {
-        const d = centred(images[i]!, p.size, p.resize);
-        return {
-          key: keyOf(d, view, "float"),
-          model: () => augmentModel(d, view, "float"),
-          crop: d.crop,
-          feeds: () => feedsOf(d, view, "float"),
-        };
-      });
+      const { image } = await aug.batch(images, [view], (_view, _copy, i) => centred(images[i]!, p.size, p.resize));
       return { ...image!, shape: image!.shape.slice(1) };
     };
     let next = load(0);

@@ -2,3 +2,4 @@
 export * from "./collapse.js";
 export * from "./features.js";
 export * from "./knn.js";
+export * from "./principal.js";

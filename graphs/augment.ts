@@ -1,30 +1,40 @@
 /**
- * Augmentation: what is drawn (`draw`, pure), and the graph that does it to one image (`augmentModel`).
+ * Augmentation: what is drawn (`draw`, pure), and the graphs that do it to several images at once (`augmentation`).
  *
- * A view is crop and resize (two products with rows of filter weights; a flip mirrors one of them), then stages in order, then
- * normalisation. `pixels: "float"` is torchvision on float tensors in [0,1]; `"pil"` rounds to 0…255 after every stage as PIL does.
+ * A view is a crop resized (image by image, for crops differ in size), then stages in order over all views of one kind, then
+ * normalisation; values stay in 0…255 until then. `pixels: "float"` is torchvision on float tensors; `"pil"` rounds after every stage
+ * as PIL does.
  */
-import { constant, input, type Value } from "../src/onnx/graph.js";
+import { constant, input, type Dim, type Value } from "../src/onnx/graph.js";
 import { toModel } from "../src/onnx/model.js";
 import {
+  Abs,
   Add,
+  BatchNormalization,
   Cast,
   Clip,
+  Concat,
+  CumSum,
   Div,
   Equal,
   Floor,
-  Gemm,
+  Gather,
+  GlobalAveragePool,
   GreaterOrEqual,
+  Less,
   MatMul,
   Max,
   Min,
   Mul,
-  ReduceMax,
-  ReduceMean,
-  ReduceMin,
+  ReduceSum,
   Reshape,
+  Resize,
+  Round,
+  Slice,
   Split,
+  Squeeze,
   Sub,
+  Transpose,
   Where,
 } from "../src/ops/index.js";
 import type { Random } from "../src/random.js";
@@ -112,104 +122,223 @@ export function centred({ width, height }: { width: number; height: number }, si
   return { crop, flip: false, stages: [] };
 }
 
-// ---------------------------------------------------------------- weights
+// ---------------------------------------------------------------- crop
 
-/** Keys' cubic; a = −0.5 in PIL and antialiased torch, −0.75 in torch without antialiasing */
-export const cubic =
-  (a: number) =>
-  (x: number): number => {
-    const t = Math.abs(x);
-    if (t < 1) return ((a + 2) * t - (a + 3)) * t * t + 1;
-    return t < 2 ? a * (((t - 5) * t + 8) * t - 4) : 0;
-  };
-const triangle = (x: number): number => Math.max(0, 1 - Math.abs(x));
-
-/** Visits the filter weights of each output of a resize from n to `size`: normalised, cut at the borders. */
-function resampled(
-  n: number,
-  size: number,
-  { interpolation, antialias = true }: Filter,
-  visit: (out: number, from: number, w: number) => void,
-): void {
-  if (!antialias) return pointwise(n, size, interpolation, visit);
-  const scale = n / size;
-  const stretch = Math.max(scale, 1);
-  const [filter, radius] = interpolation === "bicubic" ? [cubic(-0.5), 2] : [triangle, 1];
-  const support = radius * stretch;
-  const weights: number[] = [];
-  for (let i = 0; i < size; i++) {
-    const centre = scale * (i + 0.5);
-    const first = Math.max(0, Math.trunc(centre - support + 0.5));
-    const last = Math.min(n, Math.trunc(centre + support + 0.5));
-    let sum = 0;
-    for (let j = first; j < last; j++) sum += weights[j - first] = filter((j - centre + 0.5) / stretch);
-    for (let j = first; j < last; j++) visit(i, j, weights[j - first]! / sum);
-  }
-}
-
-type Filter = Pick<ViewSpec["crop"], "interpolation" | "antialias">;
-
-/** torch's interpolate without antialiasing: the filter at its own width around each centre, edges repeated. */
-function pointwise(
-  n: number,
-  size: number,
-  interpolation: Filter["interpolation"],
-  visit: (out: number, from: number, w: number) => void,
-): void {
-  const [filter, radius] = interpolation === "bicubic" ? [cubic(-0.75), 2] : [triangle, 1];
-  for (let i = 0; i < size; i++) {
-    const raw = ((i + 0.5) * n) / size - 0.5;
-    const centre = interpolation === "bicubic" ? raw : Math.max(0, raw);
-    const first = Math.floor(centre) - radius + 1;
-    for (let j = first; j < first + 2 * radius; j++) visit(i, Math.min(Math.max(j, 0), n - 1), filter(j - centre));
-  }
-}
-
-/** A [size, n] (or transposed, [n, size]) matrix of resize weights. */
-function resizeMatrix(
-  n: number,
-  size: number,
-  how: Filter,
-  layout: "rows" | "columns",
-  flip: boolean,
-  factor: number,
-): Tensor {
-  const t = zeros("float32", layout === "rows" ? [size, n] : [n, size]);
-  const [out, from] = layout === "rows" ? [n, 1] : [1, size];
-  resampled(n, size, how, (i, j, w) => (t.data[(flip ? size - 1 - i : i) * out + j * from]! += w * factor));
-  return t;
-}
-
-const reflected = (i: number, n: number): number => (n === 1 ? 0 : i < 0 ? -i : i >= n ? 2 * (n - 1) - i : i);
-
-/** torchvision gaussian_blur along one axis as a matrix [n, n], reflect padding; kernel default covers ±3σ. */
-export function blurMatrix(
-  n: number,
-  sigma: number,
-  kernel = 2 * Math.max(1, Math.ceil(3 * sigma)) + 1,
-): Tensor<"float32"> {
-  const radius = Math.min((kernel - 1) / 2, n - 1);
-  const weights = Array.from({ length: 2 * radius + 1 }, (_, i) =>
-    Math.exp(-((i - radius) ** 2) / (2 * sigma * sigma)),
+/** n crops to one stack. Inputs: `image0`… uint8 [1,3,h,w]. Output: `views` float32 [n,3,S,S] in 0…255. */
+function cropModel(n: number, { size, crop }: ViewSpec, pixels: Pixels): Uint8Array {
+  const images = Array.from({ length: n }, (_, i) => input(`image${i}`, "uint8", [1, 3, `h${i}`, `w${i}`]));
+  const resize = pixels === "pil" ? pilResize : floatResize;
+  const views = Concat(
+    images.map((x) => resize(Cast(x, "float32"), size, crop)),
+    { axis: 0 },
   );
-  const sum = weights.reduce((a, b) => a + b, 0);
-  const t = zeros("float32", [n, n]);
-  for (let i = 0; i < n; i++)
-    for (let k = -radius; k <= radius; k++) t.data[i * n + reflected(i + k, n)]! += weights[k + radius]! / sum;
-  return t;
+  return toModel({ name: "crop", inputs: images, outputs: { views } });
 }
 
-/** Pillow's box blur of real radius along one axis as a matrix [n, n]: whole weights inside, a fraction at both ends, edges repeated. */
-export function boxMatrix(n: number, radius: number): Tensor<"float64"> {
-  const whole = Math.floor(radius);
+const floatResize = (x: Value, size: number, { interpolation, antialias = true }: ViewSpec["crop"]): Value =>
+  Resize(
+    x,
+    { sizes: [1, 3, size, size] },
+    {
+      mode: interpolation === "bicubic" ? "cubic" : "linear",
+      ...(antialias && { antialias: 1, exclude_outside: 1, cubic_coeff_a: -0.5 }),
+    },
+  );
+
+/** Width first, rounded after each axis. */
+const pilResize = (x: Value, size: number, { interpolation }: ViewSpec["crop"]): Value => {
+  const narrowed = toLevels(MatMul(Cast(x, "float64"), Transpose(pilWeights(x, 3, size, interpolation))));
+  return Cast(toLevels(MatMul(pilWeights(x, 2, size, interpolation), narrowed)), "float32");
+};
+const toLevels = (x: Value): Value => Floor(Add(Clip(x, 0, 255), 0.5));
+
+/** PIL's resize along an axis of n pixels as rows of filter weights [S,n], whole multiples of 2⁻²² as there, so that ties round alike. */
+function pilWeights(x: Value, axis: number, size: number, interpolation: ViewSpec["crop"]["interpolation"]): Value {
+  const others = [0, 1, 2, 3].filter((a) => a !== axis);
+  const line = Slice(x, { starts: [0, 0, 0], ends: [1, 1, 1], axes: others });
+  const ones = Add(Mul(Cast(Squeeze(line, others), "float64"), 0), 1); // [n]
+  const scale = Div(ReduceSum(ones), size); // [1]
+  const middles = Sub(CumSum(ones, 0), 0.5); // 0.5, 1.5, …
+  const centres = Mul(
+    constant(
+      [size, 1],
+      Array.from({ length: size }, (_, i) => i + 0.5),
+      "float64",
+    ),
+    scale,
+  ); // [S,1]
+  const distance = Abs(Div(Sub(middles, centres), Max(scale, 1))); // [S,n]
+  const weights = interpolation === "bicubic" ? keys(distance) : Max(Sub(1, distance), 0);
+  return Div(Round(Mul(Div(weights, ReduceSum(weights, { axes: [1] })), 2 ** 22)), 2 ** 22);
+}
+
+/** Keys' cubic with a = −1/2: (3t − 5)t²/2 + 1 below 1, ((5 − t)t − 8)t/2 + 2 below 2 */
+function keys(t: Value): Value {
+  const near = Add(Mul(Mul(Sub(Mul(t, 1.5), 2.5), t), t), 1);
+  const far = Add(Mul(Mul(Sub(Mul(Sub(5, t), t), 8), t), 0.5), 2);
+  return Where(Less(t, 1), near, Where(Less(t, 2), far, 0));
+}
+
+// ---------------------------------------------------------------- stages
+
+/** Declares an input of the stage. */
+type Take = (name: string, shape: readonly Dim[], dtype?: DType) => Value;
+
+/** A kind of stage: what it is fed for n images, and what it does to x [n,3,S,S] in 0…255 (whole numbers under "pil"). */
+interface Rule {
+  feeds(stages: readonly Stage[], size: number, pixels: Pixels): Tensors;
+  apply(x: Value, take: Take, pixels: Pixels): Value;
+}
+
+type Triple = [Value, Value, Value];
+/** The stage of an op. */
+type Of<Op extends Stage["op"]> = Extract<Stage, { op: Op }>;
+
+/** Numbers of each image, to be broadcast over its pixels: [n,k,1,1] */
+const perImage = (rows: readonly (readonly number[])[]): Tensor =>
+  tensor("float32", [rows.length, rows[0]!.length, 1, 1], rows.flat());
+
+/** Brightness, contrast, saturation and grey: a blend of the image with black, with the mean of its luma, or with its luma. */
+const colour: Rule = {
+  feeds: (stages) => ({
+    blend: perImage(
+      stages.map((s) => [
+        "factor" in s ? s.factor : 0,
+        s.op === "saturation" || s.op === "grey" ? 1 : 0,
+        s.op === "contrast" ? 1 : 0,
+      ]),
+    ),
+  }),
+  apply(x, take, pixels) {
+    const [factor, ofLuma, ofMean] = Split(take("blend", ["n", 3, 1, 1]), [1, 1, 1], { axis: 1 }) as Triple;
+    const grey = luma(x, pixels);
+    const mean = GlobalAveragePool(grey); // [n,1,1,1]
+    if (pixels === "float") {
+      const rest = Sub(1, factor);
+      const degenerate = Add(Mul(grey, Mul(ofLuma, rest)), Mul(mean, Mul(ofMean, rest))); // [n,1,S,S]
+      return Clip(Add(Mul(x, factor), degenerate), 0, 255);
+    }
+    const degenerate = Add(Mul(grey, ofLuma), Mul(Floor(Add(mean, 0.5)), ofMean));
+    return Floor(Clip(Add(degenerate, Mul(Sub(x, degenerate), factor)), 0, 255)); // Image.blend truncates
+  },
+};
+
+/** Rec. 601 luma [n,1,S,S] with torchvision's weights, or PIL's convert("L"): (19595 r + 38470 g + 7471 b + 0x8000) >> 16, exact in float32. */
+function luma(x: Value, pixels: Pixels): Value {
+  const s = x.shape[2] as number;
+  const weigh = (w: number[]): Value => Reshape(MatMul(constant([1, 3], w), Reshape(x, [0, 3, s * s])), [0, 1, s, s]);
+  if (pixels === "float") return weigh([0.2989, 0.587, 0.114]);
+  return Floor(Mul(Add(weigh([19595, 38470, 7471]), 0x8000), 1 / 65536));
+}
+
+/** A turn of the colour circle; under "pil" through 8-bit HSV (Pillow Convert.c): hue and saturation truncated to levels, hue shifted by whole levels and wrapped. */
+const hue: Rule = {
+  feeds: (stages, _, pixels) => ({
+    turn: perImage(
+      stages.map((s) => {
+        const { shift } = s as Of<"hue">;
+        return pixels === "pil"
+          ? [wrapped(Math.trunc(shift * 255), 256)]
+          : phases.map((p) => wrapped(p + 6 * shift + 5, 6) - 5);
+      }),
+    ),
+  }),
+  apply(x, take, pixels) {
+    const [r, g, b] = Split(x, [1, 1, 1], { axis: 1 }) as Triple;
+    const highest = Max(Max(r, g), b);
+    const chroma = Sub(highest, Min(Min(r, g), b));
+    const byLargest = (ofRed: Value, ofGreen: Value, ofBlue: Value) =>
+      Where(Equal(r, highest), ofRed, Where(Equal(g, highest), ofGreen, ofBlue));
+    if (pixels === "float") {
+      const position = byLargest(Sub(g, b), Add(Sub(b, r), Mul(chroma, 2)), Add(Sub(r, g), Mul(chroma, 4)));
+      const sextant = Div(position, Max(chroma, 1e-6)); // −1 … 5
+      return fromHue(Add(sextant, take("turn", ["n", 3, 1, 1])), chroma, highest);
+    }
+    // C's double arithmetic, kept in a float in between
+    const [rc, gc, bc] = [r, g, b].map((c) => Cast(Div(Sub(highest, c), Max(chroma, 1)), "float64")) as Triple;
+    const sextant = Cast(Cast(byLargest(Sub(bc, gc), Sub(Add(rc, 2), bc), Sub(Add(gc, 4), rc)), "float32"), "float64");
+    const turns = Add(Div(sextant, 6), 1);
+    const level = (v: Value) => Floor(Mul(Cast(v, "float64"), 255));
+    const shifted = Add(
+      level(Cast(Sub(turns, Floor(turns)), "float32")),
+      Cast(take("turn", ["n", 1, 1, 1]), "float64"),
+    );
+    const around = Sub(shifted, Mul(Floor(Div(shifted, 256)), 256));
+    const share = Div(level(Div(chroma, Max(highest, 1))), 255);
+    const value = Cast(highest, "float64");
+    const phased = Add(Div(Mul(around, 6), 255), constant([3, 1, 1], phases, "float64"));
+    return Cast(Floor(Add(fromHue(phased, Mul(value, share), value), 0.5)), "float32");
+  },
+};
+
+/** Where a hue of −1 … 6 sixths stands on the circle for r, g, b, counted from the middle of the channel's dark side: within −6 … 6. */
+const phases = [-3, -5, -1];
+const wrapped = (v: number, n: number): number => v - n * Math.floor(v / n);
+
+/** v − chroma·clip(2 − d, 0, 1) with d = 3 − ||p| − 3| the distance of p from the next multiple of 6 */
+const fromHue = (p: Value, chroma: Value, highest: Value): Value =>
+  Sub(Add(highest, chroma), Mul(chroma, Clip(Abs(Sub(Abs(p), 3)), 1, 2)));
+
+/** torchvision's gaussian_blur; kernel default covers ±3σ. Reflected at the borders. */
+const gaussian: Rule = {
+  feeds: (stages, size) => {
+    const taps = (stages as Of<"blur">[]).map(({ sigma, kernel }) => gaussianTaps(sigma, size, kernel));
+    return band(taps, size, "float32", reflected);
+  },
+  apply(x, take, pixels) {
+    const along = downwards(x, take, "float32");
+    const y = along(across(along(across(x))));
+    return pixels === "pil" ? toLevels(y) : y;
+  },
+};
+
+/** PIL's GaussianBlur: three box blurs along each axis, rounded after each; in float64, for ties are decided by the 24th bit of the weights. */
+const box: Rule = {
+  feeds: (stages, size) => {
+    const taps = (stages as Of<"blur">[]).map(({ sigma }) => boxTaps(boxRadius(sigma)));
+    return band(taps, size, "float64", (i, n) => Math.min(Math.max(i, 0), n - 1));
+  },
+  apply(x, take) {
+    const along = downwards(x, take, "float64");
+    const thrice = (v: Value) => [1, 2, 3].reduce((y) => Floor(Add(along(y), 0.5)), v);
+    return Cast(thrice(across(thrice(across(Cast(x, "float64"))))), "float32");
+  },
+};
+
+const solarize: Rule = {
+  feeds: (stages, _, pixels) => ({
+    threshold: perImage(stages.map((s) => [(s as Of<"solarize">).threshold * (pixels === "pil" ? 256 : 255)])),
+  }),
+  apply: (x, take) => Where(GreaterOrEqual(x, take("threshold", ["n", 1, 1, 1])), Sub(255, x), x),
+};
+
+const rules = { colour, hue, gaussian, box, solarize } satisfies Record<string, Rule>;
+
+function kindOf(s: Stage, pixels: Pixels): keyof typeof rules {
+  if (s.op === "blur") return pixels === "pil" && s.kernel === undefined ? "box" : "gaussian";
+  return s.op === "hue" || s.op === "solarize" ? s.op : "colour";
+}
+
+// ---------------------------------------------------------------- blur
+
+/** Normalised weights of exp(−t²/2σ²), no wider than reflection at the borders of `size` allows. */
+export function gaussianTaps(
+  sigma: number,
+  size: number,
+  kernel = 2 * Math.max(1, Math.ceil(3 * sigma)) + 1,
+): number[] {
+  const radius = Math.min((kernel - 1) / 2, size - 1);
+  const taps = Array.from({ length: 2 * radius + 1 }, (_, i) => Math.exp(-((i - radius) ** 2) / (2 * sigma * sigma)));
+  const sum = taps.reduce((a, b) => a + b, 0);
+  return taps.map((v) => v / sum);
+}
+
+/** Pillow's box blur of real radius: whole weights inside, a fraction at both ends, in units of 2⁻²⁴. */
+export function boxTaps(radius: number): number[] {
+  const whole = 2 * Math.floor(radius) + 1;
   const w = Math.floor(Math.fround(2 ** 24 / Math.fround(Math.fround(radius) * 2 + 1))); // C's float, then an integer
-  const edge = Math.floor((2 ** 24 - (whole * 2 + 1) * w) / 2);
-  const t = zeros("float64", [n, n]);
-  const clamp = (i: number) => Math.min(Math.max(i, 0), n - 1);
-  for (let i = 0; i < n; i++)
-    for (let k = -whole - 1; k <= whole + 1; k++)
-      t.data[i * n + clamp(i + k)]! += (Math.abs(k) > whole ? edge : w) / 2 ** 24;
-  return t;
+  const edge = Math.floor((2 ** 24 - whole * w) / 2);
+  return [edge, ...Array<number>(whole).fill(w), edge].map((v) => v / 2 ** 24);
 }
 
 /** Radius of each of Pillow's three box passes for a Gaussian of deviation σ (ImagingGaussianBlur). */
@@ -220,251 +349,95 @@ export function boxRadius(sigma: number, passes = 3): number {
   return whole + a / (6 * ((sigma * sigma) / passes - (whole + 1) ** 2));
 }
 
-// ---------------------------------------------------------------- graph
+const reflected = (i: number, n: number): number => (n === 1 ? 0 : i < 0 ? -i : i >= n ? 2 * (n - 1) - i : i);
 
-/** What decides a graph: the kinds of its stages. brightness, saturation and grey are one kind, a colour matrix. */
-type Kind = "colour" | "contrast" | "hue" | "blur" | "gaussian" | "solarize";
-function kindOf(s: Stage): Kind {
-  if (s.op === "blur") return s.kernel === undefined ? "blur" : "gaussian";
-  return s.op === "brightness" || s.op === "saturation" || s.op === "grey" ? "colour" : s.op;
+/** Rows of an image are blurred in strips of so many, each from a window of rows a little larger: a product with a small matrix. */
+function stripOf(size: number): number {
+  let rows = Math.min(size, 32);
+  while (size % rows) rows--;
+  return rows;
 }
 
-/** Names a graph: views with equal keys share a session. */
-export const keyOf = (d: Draw, view: ViewSpec, pixels: Pixels): string =>
-  [pixels, view.size, view.normalize ? JSON.stringify(view.normalize) : "", ...d.stages.map(kindOf)].join(" ");
-
-/** Rec. 601 luma as torchvision weighs floats, and as PIL weighs 8-bit values (over 65536) */
-const luma = { float: [0.2989, 0.587, 0.114], pil: [19595, 38470, 7471] } as const;
-const toLevels = (x: Value): Value => Floor(Add(Clip(x, 0, 255), 0.5));
-
-/**
- * One image to one view. Inputs: `image` uint8 [3,h,w] (the crop), `columns` [w,S] and `rows` [S,h] of resize weights, and per stage
- * i what `feedsOf` gives. Output: `view` float32 [3,S,S].
- */
-export function augmentModel(d: Draw, view: ViewSpec, pixels: Pixels): Uint8Array {
-  const s = view.size;
-  const image = input("image", "uint8", [3, "h", "w"]);
-  const columns = input("columns", "float32", ["w", s]);
-  const rows = input("rows", "float32", [s, "h"]);
-  const inputs = [image, columns, rows];
-  const extra: Extra = (name, shape, dtype = "float32") => {
-    const v = input(name, dtype, shape);
-    inputs.push(v);
-    return v;
-  };
-  const across = MatMul(Cast(image, "float32"), columns); // [3,h,S], PIL's order: width first
-  let x = pixels === "pil" ? toLevels(MatMul(rows, toLevels(across))) : MatMul(rows, across); // [3,S,S]
-  const apply = pixels === "pil" ? pilStage : floatStage;
-  d.stages.forEach(
-    (stage, i) => (x = apply(kindOf(stage), x, s, (name, shape, dtype) => extra(`${name}${i}`, shape, dtype))),
-  );
-  if (pixels === "pil") x = Mul(x, 1 / 255);
-  if (view.normalize) {
-    const { mean, std } = view.normalize;
-    x = Mul(
-      Sub(x, constant([3, 1, 1], [...mean])),
-      constant(
-        [3, 1, 1],
-        std.map((v) => 1 / v),
-      ),
-    );
-  }
-  return toModel({ name: "augment", inputs, outputs: { view: x } });
-}
-
-type Extra = (name: string, shape: number[], dtype?: DType) => Value;
-
-/** x in [0,1] */
-function floatStage(kind: Kind, x: Value, s: number, extra: Extra): Value {
-  const flat = (v: Value) => Reshape(v, [3, s * s]);
-  const square = (v: Value) => Reshape(v, [3, s, s]);
-  switch (kind) {
-    case "colour": // y = M·x per pixel
-      return Clip(square(MatMul(extra("matrix", [3, 3]), flat(x))), 0, 1);
-    case "contrast": {
-      // y = c·x + (1 − c)·mean(luma x)
-      const factor = extra("factor", [1]);
-      const means = ReduceMean(flat(x), { axes: [1] }); // [3,1]
-      const mean = MatMul(constant([1, 3], luma.float), means); // [1,1]
-      return Clip(Add(Mul(x, factor), Mul(mean, Sub(1, factor))), 0, 1);
-    }
-    case "hue": {
-      const { sextant, chroma, highest } = hueOf(x);
-      return fromHue(Add(sextant, Mul(extra("shift", [1]), 6)), chroma, highest);
-    }
-    case "blur":
-    case "gaussian":
-      return gaussian(x, s, extra);
-    case "solarize":
-      return Where(GreaterOrEqual(x, extra("threshold", [1])), Sub(1, x), x);
-    default:
-      return kind satisfies never;
-  }
-}
-
-/** Rows, then columns, of Gaussian weights. */
-const gaussian = (x: Value, s: number, extra: Extra): Value =>
-  MatMul(MatMul(extra("blur", [s, s]), x), extra("blurColumns", [s, s]));
-
-/** Hue in sixths of a turn [1,S,S] from r, g, b, with chroma = max − min and max. */
-function hueOf(x: Value): { sextant: Value; chroma: Value; highest: Value } {
-  const [r, g, b] = Split(x, [1, 1, 1], { axis: 0 }) as [Value, Value, Value];
-  const highest = ReduceMax(x, { axes: [0] });
-  const chroma = Sub(highest, ReduceMin(x, { axes: [0] }));
-  const divisor = Where(Equal(chroma, 0), 1, chroma);
-  const rest = Where(Equal(g, highest), Add(Div(Sub(b, r), divisor), 2), Add(Div(Sub(r, g), divisor), 4));
-  const sextant = Where(Equal(r, highest), Div(Sub(g, b), divisor), rest);
-  return { sextant, chroma, highest };
-}
-
-/** v − chroma·clip(min(k, 4 − k), 0, 1) with k = (n + 6h) mod 6, n = 5, 3, 1 for r, g, b */
-function fromHue(sextant: Value, chroma: Value, highest: Value): Value {
-  const turned = Add(sextant, constant([3, 1, 1], [5, 3, 1], sextant.dtype)); // [3,S,S]
-  const k = Sub(turned, Mul(Floor(Mul(turned, 1 / 6)), 6));
-  return Sub(highest, Mul(chroma, Clip(Min(k, Sub(4, k)), 0, 1)));
-}
-
-/** x in 0…255, whole */
-function pilStage(kind: Kind, x: Value, s: number, extra: Extra): Value {
-  switch (kind) {
-    case "colour": {
-      // Image.blend(degenerate, image, factor), truncated; degenerate = share of the luma image
-      const factor = extra("factor", [1]);
-      const degenerate = Mul(lumaLevels(x, s), extra("share", [1]));
-      return Floor(Clip(Add(degenerate, Mul(Sub(x, degenerate), factor)), 0, 255));
-    }
-    case "contrast": {
-      const mean = Floor(Add(ReduceMean(lumaLevels(x, s), { axes: [0, 1, 2] }), 0.5));
-      return Floor(Clip(Add(mean, Mul(Sub(x, mean), extra("factor", [1]))), 0, 255));
-    }
-    case "hue":
-      return pilHue(x, extra("shift", [1]));
-    case "blur": {
-      // three passes along each axis, rounded after each; in float64, for ties are decided by the 24th bit of the weights
-      const m = extra("box", [s, s], "float64");
-      const t = extra("boxColumns", [s, s], "float64");
-      let y = Cast(x, "float64");
-      for (let pass = 0; pass < 3; pass++) y = Floor(Add(MatMul(y, t), 0.5));
-      for (let pass = 0; pass < 3; pass++) y = Floor(Add(MatMul(m, y), 0.5));
-      return Cast(y, "float32");
-    }
-    case "gaussian":
-      return toLevels(gaussian(x, s, extra));
-    case "solarize":
-      return Where(GreaterOrEqual(x, Mul(extra("threshold", [1]), 256)), Sub(255, x), x);
-    default:
-      return kind satisfies never;
-  }
-}
-
-/** convert("L"): (19595 r + 38470 g + 7471 b + 0x8000) >> 16, exact in float32; [1,S,S] */
-const lumaLevels = (x: Value, s: number): Value => {
-  const sum = Gemm(constant([1, 3], luma.pil), Reshape(x, [3, s * s]));
-  return Reshape(Floor(Mul(Add(sum, 0x8000), 1 / 65536)), [1, s, s]);
-};
-
-/** Through PIL's 8-bit HSV (Pillow Convert.c): hue and saturation truncated to levels, the hue shifted by whole levels and wrapped. */
-function pilHue(x: Value, levels: Value): Value {
-  const [r, g, b] = Split(x, [1, 1, 1], { axis: 0 }) as [Value, Value, Value];
-  const highest = ReduceMax(x, { axes: [0] });
-  const chroma = Sub(highest, ReduceMin(x, { axes: [0] }));
-  const [rc, gc, bc] = [r, g, b].map((c) => Cast(Div(Sub(highest, c), Max(chroma, 1)), "float64")) as [
-    Value,
-    Value,
-    Value,
-  ];
-  const rest = Where(Equal(g, highest), Sub(Add(rc, 2), bc), Sub(Add(gc, 4), rc));
-  // C's double arithmetic, kept in a float in between
-  const sextant = Cast(Cast(Where(Equal(r, highest), Sub(bc, gc), rest), "float32"), "float64");
-  const turns = Add(Div(sextant, 6), 1);
-  const level = (v: Value) => Floor(Mul(Cast(v, "float64"), 255));
-  const hue = level(Cast(Sub(turns, Floor(turns)), "float32"));
-  const shifted = Add(hue, Cast(levels, "float64"));
-  const wrapped = Sub(shifted, Mul(Floor(Div(shifted, 256)), 256));
-  const saturation = level(Div(chroma, Max(highest, 1)));
-  const value = Cast(highest, "float64");
-  const share = Div(saturation, 255);
-  return Cast(Floor(Add(fromHue(Div(Mul(wrapped, 6), 255), Mul(value, share), value), 0.5)), "float32");
-}
-
-const one = (v: number): Tensor => tensor("float32", [1], [v]);
-
-/** The feeds of augmentModel but `image`. */
-export function feedsOf(d: Draw, view: ViewSpec, pixels: Pixels): Tensors {
-  const { crop } = d;
-  const how = view.crop;
-  const feeds: Tensors = {
-    columns: resizeMatrix(crop.width, view.size, how, "columns", d.flip, pixels === "float" ? 1 / 255 : 1),
-    rows: resizeMatrix(crop.height, view.size, how, "rows", false, 1),
-  };
-  d.stages.forEach((stage, i) => {
-    for (const [name, t] of Object.entries((pixels === "pil" ? pilFeeds : floatFeeds)(stage, view.size)))
-      feeds[`${name}${i}`] = t;
+/** What `downwards` is fed: `band` [n,1,1,T,W] with image i's taps along its diagonal, `windows` [S/T,W] the rows that each strip sees. */
+function band(
+  taps: readonly (readonly number[])[],
+  size: number,
+  dtype: "float32" | "float64",
+  inside: (i: number, n: number) => number,
+): Tensors {
+  const strip = stripOf(size);
+  const radius = Math.max(...taps.map((t) => (t.length - 1) / 2));
+  const width = strip + 2 * radius;
+  const matrix = zeros(dtype, [taps.length, 1, 1, strip, width]);
+  taps.forEach((weights, n) => {
+    const margin = radius - (weights.length - 1) / 2;
+    for (let i = 0; i < strip; i++) matrix.data.set(weights, (n * strip + i) * width + i + margin);
   });
-  return feeds;
-}
-
-function floatFeeds(s: Stage, size: number): Tensors {
-  switch (s.op) {
-    case "brightness":
-      return { matrix: colourMatrix(s.factor, 0) };
-    case "saturation":
-      return { matrix: colourMatrix(s.factor, 1) };
-    case "grey":
-      return { matrix: colourMatrix(0, 1) };
-    case "contrast":
-      return { factor: one(s.factor) };
-    case "hue":
-      return { shift: one(s.shift) };
-    case "blur":
-      return gaussianFeeds(s, size);
-    case "solarize":
-      return { threshold: one(s.threshold) };
-    default:
-      return s satisfies never;
-  }
-}
-
-function gaussianFeeds({ sigma, kernel }: { sigma: number; kernel?: number }, size: number): Tensors {
-  const blur = blurMatrix(size, sigma, kernel);
-  return { blur, blurColumns: transposedMatrix(blur) };
-}
-
-/** factor·x + (1 − factor)·share·luma(x) as a matrix over r, g, b */
-const colourMatrix = (factor: number, share: number): Tensor =>
-  tensor(
-    "float32",
-    [3, 3],
-    Array.from({ length: 9 }, (_, i) => (i % 4 === 0 ? factor : 0) + (1 - factor) * share * luma.float[i % 3]!),
+  const windows = Array.from({ length: (size / strip) * width }, (_, i) =>
+    inside(Math.floor(i / width) * strip + (i % width) - radius, size),
   );
-
-function pilFeeds(s: Stage, size: number): Tensors {
-  switch (s.op) {
-    case "brightness":
-      return { factor: one(s.factor), share: one(0) };
-    case "saturation":
-      return { factor: one(s.factor), share: one(1) };
-    case "grey":
-      return { factor: one(0), share: one(1) };
-    case "contrast":
-      return { factor: one(s.factor) };
-    case "hue":
-      return { shift: one(((Math.trunc(s.shift * 255) % 256) + 256) % 256) };
-    case "blur": {
-      if (s.kernel !== undefined) return gaussianFeeds(s, size);
-      const box = boxMatrix(size, boxRadius(s.sigma));
-      return { box, boxColumns: transposedMatrix(box) };
-    }
-    case "solarize":
-      return { threshold: one(s.threshold) };
-    default:
-      return s satisfies never;
-  }
+  return { band: matrix, windows: tensor("int32", [size / strip, width], windows) };
 }
 
-function transposedMatrix(t: Tensor<"float32"> | Tensor<"float64">): Tensor {
-  const n = t.shape[0]!;
-  const out = zeros(t.dtype, [n, n]);
-  for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) out.data[j * n + i] = t.data[i * n + j]!;
-  return out;
+/** The blur of a stack along its columns, taps as `band` gives them. */
+function downwards(x: Value, take: Take, dtype: DType): (x: Value) => Value {
+  const s = x.shape[2] as number;
+  const strip = stripOf(s);
+  const matrix = take("band", ["n", 1, 1, strip, "window"], dtype);
+  const windows = take("windows", [s / strip, "window"], "int32");
+  return (v) => Reshape(MatMul(matrix, Gather(v, windows, { axis: 2 })), [0, 3, s, s]); // [n,3,S/T,W,S] before the product
 }
+
+const across = (x: Value): Value => Transpose(x, { perm: [0, 1, 3, 2] });
+
+// ---------------------------------------------------------------- the whole
+
+/** The stages of a draw, then normalisation, over a stack. Inputs: `views` [n,3,S,S] in 0…255, and those of stage i with its number behind. Output: `view`. */
+function stagesModel(d: Draw, { size, normalize }: ViewSpec, pixels: Pixels): Uint8Array {
+  const views = input("views", "float32", ["n", 3, size, size]);
+  const inputs = [views];
+  let x = views;
+  d.stages.forEach((stage, i) => {
+    const take: Take = (name, shape, dtype = "float32") => {
+      const v = input(`${name}${i}`, dtype, shape);
+      inputs.push(v);
+      return v;
+    };
+    x = rules[kindOf(stage, pixels)].apply(x, take, pixels);
+  });
+  return toModel({ name: "stages", inputs, outputs: { view: normalize ? normalized(x, normalize) : Mul(x, 1 / 255) } });
+}
+
+/** (x/255 − mean)/std in one node */
+function normalized(x: Value, { mean, std }: NonNullable<ViewSpec["normalize"]>): Value {
+  const per = (f: (i: number) => number) => constant([3], [0, 1, 2].map(f));
+  const scaled = [per((i) => 255 * mean[i]!), per((i) => (255 * std[i]!) ** 2)] as const;
+  return BatchNormalization(
+    x,
+    per(() => 1),
+    per(() => 0),
+    ...scaled,
+    { epsilon: 0 },
+  );
+}
+
+/** How views of one kind are made of crops; the augmenter runs it. */
+export const augmentation = (view: ViewSpec, pixels: Pixels) => ({
+  size: view.size,
+  crops: (n: number): Uint8Array => cropModel(n, view, pixels),
+  /** Draws with equal keys are staged together. */
+  key: (d: Draw): string => d.stages.map((s) => kindOf(s, pixels)).join(" "),
+  stages: (d: Draw): Uint8Array => stagesModel(d, view, pixels),
+  /** All inputs of the stages but `views`, for draws of one key. */
+  feeds: (draws: readonly Draw[]): Tensors =>
+    Object.fromEntries(
+      draws[0]!.stages.flatMap((first, i) => {
+        const feeds = rules[kindOf(first, pixels)].feeds(
+          draws.map((d) => d.stages[i]!),
+          view.size,
+          pixels,
+        );
+        return Object.entries(feeds).map(([name, t]) => [`${name}${i}`, t]);
+      }),
+    ),
+});

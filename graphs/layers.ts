@@ -11,6 +11,7 @@ import {
   Erf,
   Gelu,
   Gemm,
+  InstanceNormalization,
   LayerNormalization,
   MatMul,
   Mul,
@@ -20,6 +21,7 @@ import {
   ReduceSumSquare,
   Relu,
   Reshape,
+  Shape,
   Slice,
   Split,
   Sqrt,
@@ -202,6 +204,16 @@ export function layerNorm(s: Scope, x: Value, epsilon = 1e-5): Value {
   return LayerNormalization(x, s.parameter("weight", [d], onesInit), s.parameter("bias", [d], zerosInit), {
     epsilon,
   })[0];
+}
+
+/** GroupNorm (Wu and He, ECCV 2018): x [N,C,H,W] normalised over each group of C/groups channels and all places, PyTorch names */
+export function groupNorm(s: Scope, x: Value, groups = 32, epsilon = 1e-5): Value {
+  const c = x.shape[1] as number;
+  if (c % groups) throw new Error(`${s.path}: ${c} channels do not divide into ${groups} equal groups.`);
+  const plain = (value: number) => constant([groups], Array<number>(groups).fill(value));
+  const normalized = InstanceNormalization(Reshape(x, [0, groups, -1]), plain(1), plain(0), { epsilon });
+  const [scale, bias] = [s.parameter("weight", [c], onesInit), s.parameter("bias", [c], zerosInit)];
+  return Add(Mul(Reshape(normalized, Shape(x)), perChannel(scale, x)), perChannel(bias, x));
 }
 
 /** Exact GELU: x·Φ(x) */

@@ -22,6 +22,10 @@ export interface Progress {
 const stepFolder = (step: number): string => `step-${step}`;
 const stepOf = (name: string): number => Number(/^step-(\d+)$/.exec(name)?.[1] ?? NaN);
 
+/** Why a write failed, in words. */
+export const whyUnwritten = (error: unknown): string =>
+  (error as NodeJS.ErrnoException).code === "ENOSPC" ? "the disk is full" : (error as Error).message;
+
 async function writeDurably(file: string, bytes: Uint8Array | string): Promise<void> {
   const handle = await open(file, "w");
   try {
@@ -61,10 +65,12 @@ export async function saveCheckpoint(
     await rename(aside, target);
   } catch (error) {
     await rm(aside, { recursive: true, force: true }).catch(() => undefined);
-    const why = (error as NodeJS.ErrnoException).code === "ENOSPC" ? "the disk is full" : (error as Error).message;
-    throw new Error(`Checkpoint ${target} could not be written: ${why}. Earlier checkpoints are untouched.`, {
-      cause: error,
-    });
+    throw new Error(
+      `Checkpoint ${target} could not be written: ${whyUnwritten(error)}. Earlier checkpoints are untouched.`,
+      {
+        cause: error,
+      },
+    );
   }
   await Promise.all((await abandoned(folder)).map((f) => rm(f, { recursive: true, force: true })));
   const steps = await checkpointSteps(folder);

@@ -57,11 +57,17 @@ export interface RuntimeOptions {
   progress?: Progress;
   /** Milliseconds without growth after which a download is given up. */
   patience?: number;
+  /** A mirror of Maven Central, for those who cannot reach it; default DIPTYCH_MAVEN, else Maven Central. */
+  repository?: string;
+  /** SHA-256 that the jar must have; default the pinned one of the platform. */
+  sha256?: string;
   /** The program that fetches, for tests; default mvn-artifact-download. Writes the jar into the folder that it is given. */
   fetcher?: readonly string[];
 }
 
 const thisPlatform = (): string => `${process.platform}-${process.arch}`;
+
+const repositoryOf = ({ repository }: RuntimeOptions): string | undefined => repository ?? process.env.DIPTYCH_MAVEN;
 
 /** What to fetch by hand where this cannot. */
 const byHand = (p: (typeof trainingBuild.platforms)[Platform]): string =>
@@ -98,7 +104,7 @@ export async function trainingLibrary(options: RuntimeOptions = {}): Promise<str
 async function byHandLibrary(file: string, platform: string, options: RuntimeOptions): Promise<string> {
   const found = await stat(file).catch(() => undefined);
   if (!found?.isFile()) throw new Error(`There is no ONNX Runtime library or jar at ${file}.`);
-  return file.endsWith(".jar") ? unpacked(file, platform, options.folder) : file;
+  return file.endsWith(".jar") ? unpacked(file, platform, options) : file;
 }
 
 /** Fetches, verifies and installs the training library; returns its path. A library that is there already is replaced. */
@@ -112,16 +118,18 @@ export async function install(options: RuntimeOptions = {}): Promise<string> {
     );
   const folder = runtimesDir(options.folder);
   options.announce?.(
-    `Fetching ONNX Runtime ${trainingBuild.version} with training for ${p.name} from Maven Central into ${folder}`,
+    `Fetching ONNX Runtime ${trainingBuild.version} with training for ${p.name} from ${repositoryOf(options) ?? "Maven Central"} into ${folder}`,
   );
   await mkdir(folder, { recursive: true });
+  await sweep(folder);
   const aside = await mkdtemp(join(folder, ".fetching-"));
   try {
-    const jar = await fetched(p.name, aside, options).catch((first: Error) => {
+    const attempt = async (): Promise<string> => unpacked(await fetched(p.name, aside, options), platform, options);
+    return await attempt().catch(async (first: Error) => {
       options.announce?.(`${first.message} Trying once more.`);
-      return fetched(p.name, aside, options);
+      for (const left of await readdir(aside)) await rm(join(aside, left), { force: true });
+      return attempt();
     });
-    return await unpacked(jar, platform, options.folder);
   } catch (error) {
     throw new Error(`${(error as Error).message} ${byHand(p)}`, { cause: error });
   } finally {
@@ -129,22 +137,36 @@ export async function install(options: RuntimeOptions = {}): Promise<string> {
   }
 }
 
-/** The program run in the child process: fetches one artifact into the folder argv[2]. */
+/** Removes what killed processes left half-made an hour ago or more. */
+async function sweep(folder: string): Promise<void> {
+  const old = Date.now() - 3_600_000;
+  for (const name of (await readdir(folder)).filter((f) => /^\.(fetching|unpacking)-/.test(f))) {
+    const path = join(folder, name);
+    const made = await stat(path).catch(() => undefined);
+    if (made && made.mtimeMs < old) await rm(path, { recursive: true, force: true });
+  }
+}
+
+/** The program run in the child process: fetches artifact argv[3] into the folder argv[2] from the repository argv[4], if given. */
 const fetchProgram = `
-  const mvn = require(process.argv[1]);
-  (mvn.default ?? mvn)(process.argv[3], process.argv[2]).then(
-    () => process.exit(0), (e) => { console.error(e.message); process.exit(1); });`;
+  const fail = (e) => { console.error(e.message); process.exit(1); };
+  process.on("uncaughtException", fail);
+  process.on("beforeExit", () => fail(new Error("the connection broke midway"))); // its promise never settles then
+  const [, module, folder, artifact, repository] = process.argv;
+  const mvn = require(module);
+  (mvn.default ?? mvn)(artifact, folder, repository).then(() => process.exit(0), fail);`;
 
 /** The jar in `folder`. The child is killed when its file stops growing: a broken connection never settles by itself. */
-async function fetched(
-  platform: string,
-  folder: string,
-  { progress, patience = 30_000, fetcher }: RuntimeOptions,
-): Promise<string> {
+async function fetched(platform: string, folder: string, options: RuntimeOptions): Promise<string> {
+  const { progress, patience = 30_000, fetcher } = options;
+  const repository = repositoryOf(options)?.replace(/\/*$/, "/");
   const module = createRequire(import.meta.url).resolve("mvn-artifact-download");
   const coordinates = `${trainingBuild.artifact}:jar:${platform}:${trainingBuild.version}`;
   const [command, ...args] = fetcher ?? [process.execPath, "-e", fetchProgram, module];
-  const child = spawn(command!, [...args, folder, coordinates], { stdio: ["ignore", "ignore", "pipe"] });
+  const child = spawn(command!, [...args, folder, coordinates, ...(repository ? [repository] : [])], {
+    stdio: ["ignore", "ignore", "pipe"],
+    env: { ...process.env, NODE_USE_ENV_PROXY: "1" }, // HTTPS_PROXY counts, from Node 22.21 on
+  });
   let complaint = "";
   child.stderr.on("data", (chunk: Buffer) => (complaint += chunk.toString()));
   const ended = new Promise<number | null>((done, fail) => {
@@ -191,20 +213,23 @@ async function jarSize(folder: string): Promise<number> {
 }
 
 /** Verifies a jar and puts its library in place by one rename; two processes may do so at once. */
-async function unpacked(jar: string, platform: string, folder?: string): Promise<string> {
+async function unpacked(jar: string, platform: string, { folder, sha256 }: RuntimeOptions): Promise<string> {
   const p = platformOf(platform);
+  const expected = sha256 ?? p.sha256;
   const sum = createHash("sha256");
   await pipeline(createReadStream(jar), sum);
   const found = sum.digest("hex");
-  if (found !== p.sha256)
-    throw new Error(`${basename(jar)} is not the pinned one: its SHA-256 is ${found}, expected ${p.sha256}.`);
+  if (found !== expected)
+    throw new Error(`${basename(jar)} is not the pinned one: its SHA-256 is ${found}, expected ${expected}.`);
   const target = installedPath(platform, folder);
   await mkdir(runtimesDir(folder), { recursive: true });
   const aside = await mkdtemp(join(runtimesDir(folder), ".unpacking-"));
   try {
     await extract(jar, `org/bytedeco/onnxruntime/${p.name}/${p.library}`, join(aside, p.library));
     await mkdir(dirname(target), { recursive: true });
-    await rename(join(aside, p.library), target);
+    await rename(join(aside, p.library), target).catch((error: Error) => {
+      if (!existsSync(target)) throw error; // Windows does not replace a library that another process has open
+    });
     return target;
   } finally {
     await rm(aside, { recursive: true, force: true });

@@ -9,6 +9,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
@@ -18,6 +19,7 @@ import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import { readSafetensors } from "../src/artifacts/safetensors.js";
 import { readCheckpoint } from "../src/artifacts/odtc.js";
+import { loadCheckpoint } from "../src/checkpoints.js";
 import { readModel } from "../src/onnx/model.js";
 import { random } from "../src/random.js";
 import { trainingEngine } from "./engine.js";
@@ -116,6 +118,7 @@ describe("diptych pretrain", function () {
       "encoder.safetensors",
       "report.html",
       "log.txt",
+      readdirSync(out).find((f) => f.startsWith("events.out.tfevents."))!,
       "artifacts/training_model.onnx",
       "artifacts/manifest.json",
     ])
@@ -134,6 +137,35 @@ describe("diptych pretrain", function () {
       logged(out),
       Array.from({ length: 20 }, (_, i) => i + 1),
     );
+  });
+
+  it("makes a report that needs nothing else, again from the folder, and sets runs side by side", () => {
+    const run = join(dir, "whole");
+    const page = (): string => readFileSync(join(run, "report.html"), "utf8");
+    const first = page();
+    assert.ok(first.length < 2e6, `${first.length} bytes`);
+    assert.doesNotMatch(first, /(src|href)="(?!data:)|url\(|<script|@import/);
+    for (const part of [
+      "kNN top1, %",
+      "raw pixels",
+      "effective rank",
+      "Nearest neighbours",
+      "Dense features",
+      "Versions",
+    ])
+      assert.ok(first.includes(part), part);
+    assert.equal(first.match(/<img src="data:image\/(jpeg|png);base64,/g)!.length, 6 * 6 + 6 * 2);
+    rmSync(join(run, "report.html"));
+    const shown = diptych(["report", "show", run, "--threads", "2", "--json"]);
+    assert.equal(shown.status, 0, shown.stderr);
+    assert.deepEqual(JSON.parse(shown.stdout), { report: join(run, "report.html") });
+    assert.equal(page(), first);
+
+    const out = join(dir, "compare.html");
+    const { status, stdout } = diptych(["report", "compare", run, run, "--out", out]);
+    assert.equal(status, 0);
+    assert.match(stdout, /^run +method .*\nwhole +densecl +resnet18 +4 +20 .*\nwhole +densecl/);
+    assert.equal(readFileSync(out, "utf8").match(/class="line c[01]"/g)!.length % 2, 0);
   });
 
   it("continues bit for bit after SIGKILL at a random step", async () => {
@@ -236,6 +268,57 @@ describe("diptych pretrain", function () {
     const { status, stderr } = diptych([...small(out), "--limit", "16", "--init", join(dir, "whole", "encoder.onnx")]);
     assert.equal(status, 0, stderr);
     assert.match(words(stderr), /100 tensors matched, 0 of the network start fresh, 0 of the file unused/);
+  });
+
+  it("ends in one sentence where a checkpoint finds no room, and goes on from the one before once there is", async function () {
+    if (spawnSync("prlimit", ["--version"]).status !== 0) {
+      this.test!.title += " (prlimit of util-linux is not here)";
+      this.skip();
+    }
+    const out = join(dir, "full");
+    const longer = small(out).map((arg) => (arg === "4" ? "30" : arg)); // epochs
+    const child = spawn(process.execPath, [bin, ...longer], {
+      cwd: root,
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    let said = "";
+    child.stderr.on("data", (chunk: Buffer) => (said += chunk.toString()));
+    const exited = new Promise<number | null>((done) => child.on("exit", done));
+    while (!existsSync(join(out, "checkpoints", "step-6")) && child.exitCode === null)
+      await new Promise((done) => setTimeout(done, 5));
+    // no file may grow past 100 kB from here on: a write stops half-way, as on a full disk
+    const limited = spawnSync("prlimit", ["--pid", String(child.pid), "--fsize=100000"], { encoding: "utf8" });
+    assert.equal(limited.status, 0, limited.stderr + said);
+    assert.equal(await exited, 1);
+    assert.match(
+      words(said),
+      /Checkpoint .*step-\d+ could not be written: EFBIG.* Earlier checkpoints are untouched\./,
+    );
+    assert.doesNotMatch(said, /\n\s+at /, "no stack trace");
+    const folders = readdirSync(join(out, "checkpoints"));
+    assert.ok(folders.length > 0 && folders.every((f) => /^step-\d+$/.test(f)), folders.join(" "));
+    for (const f of folders) await loadCheckpoint(join(out, "checkpoints"), Number(f.slice(5)));
+    const newest = Math.max(...folders.map((f) => Number(f.slice(5))));
+    const resumed = diptych(["pretrain", "--resume", "--out", out, "--threads", "2", "--json"]);
+    assert.equal(resumed.status, 0, resumed.stderr);
+    assert.match(resumed.stderr, new RegExp(`Resuming at step ${newest}\\.`));
+    assert.deepEqual(
+      logged(out),
+      Array.from({ length: 150 }, (_, i) => i + 1),
+    );
+  });
+  it("ends in one sentence where the log finds no room", function () {
+    if (!existsSync("/dev/full")) {
+      this.test!.title += " (there is no /dev/full here)";
+      this.skip();
+    }
+    const out = join(dir, "full-log");
+    mkdirSync(out);
+    symlinkSync("/dev/full", join(out, "log.txt"));
+    const { status, stderr } = diptych(small(out));
+    assert.equal(status, 1);
+    assert.match(words(stderr), /log\.txt could not be written: the disk is full\./);
+    assert.doesNotMatch(stderr, /\n\s+at /, "no stack trace");
   });
 
   const mistakes: [what: string, args: () => string[], says: RegExp][] = [

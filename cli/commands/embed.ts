@@ -1,5 +1,5 @@
 import { Args, Flags } from "@oclif/core";
-import { Base, engineFlags } from "../base.js";
+import { Base, counter, engineFlags } from "../base.js";
 
 export default class Embed extends Base {
   static override description =
@@ -21,15 +21,8 @@ export default class Embed extends Base {
     const { args, flags } = await this.parse(Embed);
     const { engineFor } = await import("../engine.js");
     const { embed } = await import("../judge.js");
-    const began = performance.now();
     const engine = await engineFor(flags, this.say);
-    const result = await embed(engine, args.encoder, args.images, flags.out, flags, (done, total) => {
-      if (process.stderr.isTTY)
-        process.stderr.write(
-          `\r${done}/${total} images, ${((1000 * done) / (performance.now() - began)).toFixed(0)} a second`,
-        );
-    });
-    if (process.stderr.isTTY) process.stderr.write("\n");
+    const result = await embed(engine, args.encoder, args.images, flags.out, flags, counter("images"));
     this.log(`${result.out}: ${result.images} × ${result.width}`);
     return result;
   }

@@ -29,7 +29,7 @@ export default class Pretrain extends Base {
     limit: Flags.integer({ min: 1, description: "only the first N images" }),
     seed: Flags.integer({ min: 0, description: "decides weights, order and augmentation" }),
     init: Flags.string({
-      description: "start from weights: .safetensors of torchvision or ours, or an encoder.onnx of ours",
+      description: "start from weights: .safetensors of torchvision, timm or ours, or an encoder.onnx of ours",
     }),
     resume: Flags.boolean({ description: "continue --out, or the newest run of RECIPE" }),
     "dry-run": Flags.boolean({ description: "print the resolved recipe, views, parameters and memory, and stop" }),

@@ -4,7 +4,7 @@ import { backbones } from "../../graphs/backbones/index.js";
 import type { Clipping } from "../../graphs/clipping.js";
 import { faithfully, methods, type Method } from "../../graphs/methods/index.js";
 import { optimizers } from "../../graphs/optimizers.js";
-import { datasets } from "../../src/data/index.js";
+import { cachings, datasets, type Caching } from "../../src/data/index.js";
 import { unknownName } from "../../src/names.js";
 import type { Schedule } from "../../src/schedules.js";
 
@@ -104,6 +104,8 @@ export const recipeSchema = z.strictObject({
     /** Images are decoded to this short side at most. */
     shortSide: positive.default(256),
     limit: positive.optional(),
+    /** Where decoded images are kept: memory (up to 2 GiB), disk (the user's cache, up to 20 GiB, for the next run as well), none. */
+    cache: z.enum(cachings).default("memory"),
   }),
   backbone: named(
     "backbone",
@@ -139,7 +141,7 @@ export type RecipeInput = z.input<typeof recipeSchema>;
 /** A recipe with every default written out. */
 export interface Recipe {
   summary: string;
-  data: { name: string; root: string; size: number; shortSide: number; limit?: number };
+  data: { name: string; root: string; size: number; shortSide: number; limit?: number; cache: Caching };
   backbone: { name: keyof typeof backbones } & Record<string, unknown>;
   method: { name: keyof typeof methods } & Record<string, unknown>;
   optimizer: { name: keyof typeof optimizers; lr: never } & Clipping & Record<string, unknown>;

@@ -1,6 +1,7 @@
 /** The backbones: one file each, one line here. */
 import type { Value } from "../../src/onnx/graph.js";
 import type { Scope } from "../scope.js";
+import { smallAlexNet } from "./alexnet.js";
 import { resnet18, resnet34, resnet50 } from "./resnet.js";
 import { mocoVitBase, mocoVitSmall } from "./mocoVit.js";
 import { vitBase, vitSmall, vitTiny } from "./vit.js";
@@ -37,5 +38,6 @@ export const backbones = {
   vitBase,
   mocoVitSmall,
   mocoVitBase,
+  smallAlexNet,
 } satisfies Record<string, Backbone<any>>;
 export type BackboneName = keyof typeof backbones;

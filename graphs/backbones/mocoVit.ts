@@ -5,7 +5,6 @@
  */
 import { constant, type Value } from "../../src/onnx/graph.js";
 import { Add, Concat, Conv, MatMul, Reshape, Slice, Transpose } from "../../src/ops/index.js";
-import { cubic } from "../augment.js";
 import { layerNorm, xavierUniform, zerosInit } from "../layers.js";
 import type { Scope } from "../scope.js";
 import { block, checkedPatch, kept, outputs, perImage, type ViTOptions } from "./vit.js";
@@ -28,9 +27,15 @@ export function sinCosPositions(h: number, w: number, d: number): number[] {
   return [...Array<number>(d).fill(0), ...cells.flat()];
 }
 
+/** Keys' cubic with a = −3/4, torch's without antialiasing. */
+function keys(x: number): number {
+  const [t, a] = [Math.abs(x), -0.75];
+  if (t < 1) return ((a + 2) * t - (a + 3)) * t * t + 1;
+  return t < 2 ? a * (((t - 5) * t + 8) * t - 4) : 0;
+}
+
 /** [m,n]: bicubic weights of torch's interpolate at a given scale, without antialiasing, edges repeated */
 function resizing(n: number, m: number, scale: number): Value {
-  const keys = cubic(-0.75);
   const rows = Array.from({ length: m }, (_, i) => {
     const row = Array<number>(n).fill(0);
     const centre = (i + 0.5) / scale - 0.5;

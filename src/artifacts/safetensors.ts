@@ -13,7 +13,7 @@ const names = {
 } as const satisfies Record<DType, string>;
 const dtypeByName = Object.fromEntries(Object.entries(names).map(([d, n]) => [n, d])) as Record<string, DType>;
 
-interface Header {
+export interface Header {
   [name: string]: { dtype: string; shape: number[]; data_offsets: [number, number] };
 }
 
@@ -53,7 +53,8 @@ export function readSafetensors(bytes: Uint8Array): { tensors: Tensors; metadata
   return { tensors, metadata: metadata as Record<string, string> };
 }
 
-function readHeader(bytes: Uint8Array): { header: object; start: number } {
+/** The header of a file, from its first bytes on, and where its data starts. */
+export function readHeader(bytes: Uint8Array): { header: object; start: number } {
   const length = bytes.length < 8 ? -1 : Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
   if (length < 2 || 8 + length > bytes.length)
     throw new Error(

@@ -1,57 +1,115 @@
-/** Runs augmentation graphs over batches of images: crops are copied out, everything else happens in the graph. */
+/** Runs augmentation graphs over batches of images: crops are copied out (mirrored where flipped), everything else happens in the graphs. */
 import type { Engine, Session } from "../engines/index.js";
-import { zeros, type Tensor, type Tensors } from "../tensor.js";
+import { sizeOf, zeros, type Tensor, type Tensors } from "../tensor.js";
 import type { ViewSpec } from "../views.js";
 import type { Image } from "./dataset.js";
 
-/** What is done to one image for one view; graphs/augment.ts provides it. */
-export interface Plan {
-  /** Equal keys, equal graphs. */
-  key: string;
-  model(): Uint8Array;
+/** Where a view is cut from its image. */
+export interface Cut {
   crop: { top: number; left: number; height: number; width: number };
-  /** All inputs of the graph but `image` uint8 [3,h,w]. */
-  feeds(): Tensors;
+  flip: boolean;
 }
 
-export interface Augmenter {
-  /** One view of one image into `out` [3,S,S]. */
-  one(image: Image, plan: Plan, out: Tensor): Promise<void>;
-  /** For each ViewSpec a tensor [count,B,3,S,S]; `plan(view, copy, i)` says what image i's copy of the view becomes. */
+/** How views of one kind are made; graphs/augment.ts provides it. */
+export interface Augmentation<Draw extends Cut> {
+  size: number;
+  /** `image0`… uint8 [1,3,h,w] → `views` [n,3,S,S] */
+  crops(n: number): Uint8Array;
+  /** Equal keys, equal stages. */
+  key(draw: Draw): string;
+  /** `views` and the feeds → `view` [n,3,S,S] */
+  stages(draw: Draw): Uint8Array;
+  feeds(draws: readonly Draw[]): Tensors;
+}
+
+export interface Augmenter<Draw> {
+  /** For each ViewSpec a tensor [count,B,3,S,S]; `draw(view, copy, i)` says what image i's copy of the view becomes. */
   batch(
     images: readonly Image[],
     views: readonly ViewSpec[],
-    plan: (view: ViewSpec, copy: number, i: number) => Plan,
+    draw: (view: ViewSpec, copy: number, i: number) => Draw,
   ): Promise<Tensors>;
   release(): void;
 }
 
-/** An augmenter on an engine; views of one batch run side by side, each on one thread. */
-export function augmenter(engine: Engine): Augmenter {
+/** One view to be made: of this image, with this draw, into this place of the result. */
+interface Job<Draw> {
+  image: Image;
+  draw: Draw;
+  place: Tensor;
+}
+
+/** Views staged together are no more than about this many values: enough that the calls do not count, few enough for the caches. */
+const stackValues = 160_000;
+/** Crops resized in one call. */
+const cropsAtOnce = 8;
+
+/** An augmenter on an engine; stacks of one batch run side by side, each on one thread. Which views share a stack changes no result. */
+export function augmenter<Draw extends Cut>(
+  engine: Engine,
+  augmentation: (view: ViewSpec) => Augmentation<Draw>,
+): Augmenter<Draw> {
   const sessions = new Map<string, Promise<Session>>();
-  const sessionOf = (plan: Plan): Promise<Session> => {
-    const known = sessions.get(plan.key) ?? engine.session(plan.model(), { threads: 1 });
-    sessions.set(plan.key, known);
+  /** Memory of earlier stacks, to be written again: fresh pages cost more than the copying. */
+  const shelf: Tensor<"float32">["data"][] = [];
+  async function lent(shape: readonly number[], use: (t: Tensor) => Promise<void>): Promise<void> {
+    const n = sizeOf(shape);
+    const fit = shelf.findIndex((b) => b.length >= n);
+    const memory = fit < 0 ? new Float32Array(Math.max(n, stackValues)) : shelf.splice(fit, 1)[0]!;
+    await use({ dtype: "float32", shape, data: memory.subarray(0, n) });
+    shelf.push(memory);
+  }
+  const session = (key: string, model: () => Uint8Array): Promise<Session> => {
+    const known = sessions.get(key) ?? engine.session(model(), { threads: 1 });
+    sessions.set(key, known);
     return known;
   };
-  const one = async (image: Image, plan: Plan, out: Tensor): Promise<void> => {
-    const session = await sessionOf(plan);
-    await session.run({ ...plan.feeds(), image: cropped(image, plan.crop) }, ["view"], { view: out });
-  };
+
+  /** Crops into `views` [n,3,S,S]. */
+  async function crop(name: string, a: Augmentation<Draw>, jobs: readonly Job<Draw>[], views: Tensor): Promise<void> {
+    for (let i = 0; i < jobs.length; i += cropsAtOnce) {
+      const some = jobs.slice(i, i + cropsAtOnce);
+      const crops = await session(`${name} ${some.length}`, () => a.crops(some.length));
+      const images = Object.fromEntries(some.map(({ image, draw }, k) => [`image${k}`, cropped(image, draw)]));
+      await crops.run(images, ["views"], { views: rows(views, i, some.length) });
+    }
+  }
+
+  /** Views of one key, each to its place. */
+  async function make(view: ViewSpec, a: Augmentation<Draw>, jobs: readonly Job<Draw>[]): Promise<void> {
+    const name = JSON.stringify({ ...view, name: undefined });
+    const draws = jobs.map((j) => j.draw);
+    const stages = await session(`${name} ${a.key(draws[0]!)}`, () => a.stages(draws[0]!));
+    const shape = [jobs.length, 3, a.size, a.size];
+    await lent(shape, async (views) => {
+      await crop(name, a, jobs, views);
+      const run = (result: Tensor) => stages.run({ ...a.feeds(draws), views }, ["view"], { view: result });
+      if (jobs.length === 1) return void (await run({ ...jobs[0]!.place, shape }));
+      await lent(shape, async (result) => {
+        await run(result);
+        jobs.forEach(({ place }, i) => place.data.set(rows(result, i, 1).data as never));
+      });
+    });
+  }
+
   return {
-    one,
-    async batch(images, views, plan) {
-      const out = Object.fromEntries(
-        views.map((v) => [v.name, zeros("float32", [v.count, images.length, 3, v.size, v.size])]),
-      );
-      const jobs: (() => Promise<void>)[] = [];
-      for (const view of views)
-        for (let copy = 0; copy < view.count; copy++)
-          images.forEach((image, i) => {
-            const place = part(out[view.name]!, copy * images.length + i, [3, view.size, view.size]);
-            jobs.push(() => one(image, plan(view, copy, i), place));
-          });
-      await inFlight(jobs, 2 * engine.threads);
+    async batch(images, views, draw) {
+      const out: Record<string, Tensor> = {};
+      const stacks: (() => Promise<void>)[] = [];
+      for (const view of views) {
+        const a = augmentation(view);
+        const all = zeros("float32", [view.count, images.length, 3, view.size, view.size]);
+        out[view.name] = all;
+        const flat = { ...all, shape: [view.count * images.length, 3, view.size, view.size] };
+        const jobs = Array.from({ length: view.count * images.length }, (_, n): Job<Draw> => {
+          const i = n % images.length;
+          return { image: images[i]!, draw: draw(view, Math.floor(n / images.length), i), place: rows(flat, n, 1) };
+        });
+        const most = Math.max(1, Math.floor(stackValues / (3 * view.size * view.size)));
+        for (const group of grouped(jobs, (j) => a.key(j.draw)))
+          for (let i = 0; i < group.length; i += most) stacks.push(() => make(view, a, group.slice(i, i + most)));
+      }
+      await inFlight(stacks, 2 * engine.threads);
       return out;
     },
     release() {
@@ -60,10 +118,22 @@ export function augmenter(engine: Engine): Augmenter {
   };
 }
 
-/** The n-th [shape] of a larger tensor, over the same memory. */
-function part(t: Tensor, n: number, shape: number[]): Tensor {
-  const size = shape.reduce((a, b) => a * b, 1);
-  return { dtype: t.dtype, shape, data: t.data.subarray(n * size, (n + 1) * size) as Tensor["data"] };
+function grouped<T>(items: readonly T[], key: (item: T) => string): T[][] {
+  const groups = new Map<string, T[]>();
+  for (const item of items) {
+    const k = key(item);
+    const known = groups.get(k);
+    if (known) known.push(item);
+    else groups.set(k, [item]);
+  }
+  return [...groups.values()];
+}
+
+/** n rows of a tensor from the first on, over the same memory. */
+function rows(t: Tensor, first: number, n: number): Tensor {
+  const shape = [n, ...t.shape.slice(1)];
+  const size = sizeOf(t.shape.slice(1));
+  return { dtype: t.dtype, shape, data: t.data.subarray(first * size, (first + n) * size) as Tensor["data"] };
 }
 
 /** Runs the jobs with so many started at once. */
@@ -75,14 +145,16 @@ async function inFlight(jobs: readonly (() => Promise<void>)[], width: number): 
   await Promise.all(Array.from({ length: width }, worker));
 }
 
-/** A box of planes as uint8 [3,h,w]. */
-export function cropped({ width, height, data }: Image, { top, left, height: h, width: w }: Plan["crop"]): Tensor {
-  if (h === height && w === width) return { dtype: "uint8", shape: [3, h, w], data: data as Tensor<"uint8">["data"] };
-  const out = zeros("uint8", [3, h, w]);
+/** A box of planes as uint8 [1,3,h,w], mirrored where flipped. */
+function cropped({ width, height, data }: Image, { crop, flip }: Cut): Tensor {
+  const { top, left, height: h, width: w } = crop;
+  const out = zeros("uint8", [1, 3, h, w]);
+  const pixels = out.data;
+  const step = flip ? -1 : 1;
   for (let c = 0, to = 0; c < 3; c++)
-    for (let y = top; y < top + h; y++, to += w) {
-      const from = (c * height + y) * width + left;
-      out.data.set(data.subarray(from, from + w), to);
+    for (let y = top; y < top + h; y++) {
+      let from = (c * height + y) * width + (flip ? left + w - 1 : left);
+      for (const end = to + w; to < end; to++, from += step) pixels[to] = data[from]!;
     }
   return out;
 }

@@ -16,6 +16,8 @@ export interface Dataset {
   key(i: number): string;
   /** Decodes image i; rejects where the file is broken. */
   image(i: number): Promise<Image>;
+  /** What image i is decoded from, its time of change and the decoding in one text; absent where nothing is gained by keeping the result. */
+  source?(i: number): Promise<string>;
 }
 
 export interface DataOptions {
@@ -35,8 +37,21 @@ export interface DataSource {
   open(options: DataOptions): Promise<Dataset | undefined>;
 }
 
+/** The images of a dataset at the given indices. */
+export const subset = (d: Dataset, indices: ArrayLike<number>): Dataset => ({
+  ...d,
+  length: indices.length,
+  labels: d.labels && Int32Array.from(indices, (i) => d.labels![i]!),
+  key: (i) => d.key(indices[i]!),
+  image: (i) => d.image(indices[i]!),
+  source: d.source && ((i) => d.source!(indices[i]!)),
+});
+
 /** The first n images of a dataset. */
-export function limited(d: Dataset, n: number | undefined): Dataset {
-  if (n === undefined || n >= d.length) return d;
-  return { ...d, length: n, labels: d.labels?.slice(0, n), key: (i) => d.key(i), image: (i) => d.image(i) };
-}
+export const limited = (d: Dataset, n: number | undefined): Dataset =>
+  n === undefined || n >= d.length
+    ? d
+    : subset(
+        d,
+        Array.from({ length: n }, (_, i) => i),
+      );

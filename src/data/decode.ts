@@ -1,5 +1,5 @@
 /** Image files to RGB bytes, through sharp. */
-import sharp from "sharp";
+import sharp, { type Sharp } from "sharp";
 import type { Image } from "./dataset.js";
 
 sharp.cache(false);
@@ -34,12 +34,27 @@ function planes(data: Buffer, channels: number): Uint8Array {
   return out;
 }
 
-/** A picture of planes, for people: PNG bytes. */
-export async function encodePng({ width, height, data }: Image): Promise<Buffer> {
+/** [3, h·w] → [h·w, 3], as sharp takes it */
+function picture({ width, height, data }: Image): Sharp {
   const n = width * height;
   const interleaved = Buffer.alloc(3 * n);
   for (let i = 0; i < n; i++) for (let c = 0; c < 3; c++) interleaved[3 * i + c] = data[c * n + i]!;
-  return sharp(interleaved, { raw: { width, height, channels: 3 } })
-    .png()
-    .toBuffer();
+  return sharp(interleaved, { raw: { width, height, channels: 3 } });
+}
+
+/** A picture of planes, for people: PNG bytes. */
+export const encodePng = (image: Image): Promise<Buffer> => picture(image).png().toBuffer();
+
+/** A thumbnail for people: the middle of a picture, `side` pixels square, JPEG bytes. */
+export const encodeJpeg = (image: Image, side: number): Promise<Buffer> =>
+  picture(image).resize(side, side, { fit: "cover" }).jpeg({ quality: 82 }).toBuffer();
+
+/** The image with a short side of at most shortSide. */
+export async function shrunk(image: Image, shortSide: number): Promise<Image> {
+  if (Math.min(image.width, image.height) <= shortSide) return image;
+  const { data, info } = await picture(image)
+    .resize({ width: shortSide, height: shortSide, fit: "outside" })
+    .raw()
+    .toBuffer({ resolveWithObject: true });
+  return { width: info.width, height: info.height, data: planes(data, 3) };
 }

@@ -1,10 +1,13 @@
 /** A folder of images of any depth. DIR/train and DIR/val|validation|test are splits; the label is the folder below the split. */
 import { readdir, stat } from "node:fs/promises";
-import { extname, join } from "node:path";
+import { extname, join, resolve } from "node:path";
 import { decode, extensions } from "./decode.js";
-import { limited, type DataOptions, type Dataset, type DataSource } from "./dataset.js";
+import { limited, type DataOptions, type Dataset, type DataSource, type Image } from "./dataset.js";
+import { isPacked, packedStore } from "./packed.js";
 
 const splits = { train: ["train"], val: ["val", "validation", "test"] } as const;
+
+const bytewise = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
 /** Image files below `dir` as sorted paths relative to it (bytewise, so every machine agrees), and how many others there were. */
 async function imageFiles(dir: string): Promise<{ files: string[]; others: string[] }> {
@@ -22,8 +25,7 @@ async function imageFiles(dir: string): Promise<{ files: string[]; others: strin
     }
   };
   await walk("");
-  const order = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
-  return { files: files.sort(order), others: others.sort(order) };
+  return { files: files.sort(bytewise), others: others.sort(bytewise) };
 }
 
 async function readable(root: string): Promise<void> {
@@ -42,15 +44,12 @@ const listed = async (dir: string) =>
     });
   });
 
-/** The folder of a split below root: root itself where the data has no splits; undefined where it has, but not this one. */
-async function splitFolder(root: string, split: DataOptions["split"]): Promise<string | undefined> {
-  const entries = new Set(
-    (await readdir(root, { withFileTypes: true })).flatMap((e) => (e.isDirectory() ? [e.name] : [])),
-  );
-  const has = (s: "train" | "val") => splits[s].find((name) => entries.has(name));
-  const name = has(split);
-  if (name) return join(root, name);
-  return split === "train" && !(has("val") && entries.has("train")) ? root : undefined;
+/**
+ * Which folder of the root holds a split: "" (all of it) where there is no train folder; undefined where there is, but not this split.
+ */
+export function splitFolder(folders: ReadonlySet<string>, split: DataOptions["split"]): string | undefined {
+  if (folders.has("train")) return splits[split].find((name) => folders.has(name));
+  return split === "train" ? "" : undefined;
 }
 
 /** Labels from the first folder of each path; none where images lie outside folders or all in one. */
@@ -62,25 +61,54 @@ function labelled(files: readonly string[]): { labels: Int32Array; classes: stri
   return { labels: Int32Array.from(folders, (f) => index.get(f!)!), classes };
 }
 
+/** Where images lie: a folder, or the one file that `data pack` made of it. */
+export interface Store {
+  /** Folders below the root. */
+  folders: ReadonlySet<string>;
+  /** Sorted paths below a folder of the root, relative to it: images, and files that are none. */
+  list(folder: string): Promise<{ files: string[]; others: string[] }>;
+  image(path: string, shortSide: number): Promise<Image>;
+  /** As Dataset's. */
+  source?(path: string, shortSide: number): Promise<string>;
+}
+
+async function folderStore(root: string): Promise<Store> {
+  await readable(root);
+  const top = await readdir(root, { withFileTypes: true }).catch(() => []);
+  return {
+    folders: new Set(top.flatMap((e) => (e.isDirectory() ? [e.name] : []))),
+    list: (folder) => listed(join(root, folder)),
+    image: (path, shortSide) => decode(join(root, path), shortSide),
+    async source(path, shortSide) {
+      const { mtimeMs, size } = await stat(join(root, path));
+      return [resolve(root, path), mtimeMs, size, shortSide].join("\n");
+    },
+  };
+}
+
+export const openStore = (root: string): Promise<Store> => (isPacked(root) ? packedStore(root) : folderStore(root));
+
 export const imageFolder: DataSource = {
-  summary: "A folder of images, of any depth; class folders give labels",
+  summary: "A folder of images, of any depth (or the file that data pack makes of it); class folders give labels",
   async open({ root, split, shortSide, limit }): Promise<Dataset | undefined> {
-    await readable(root);
-    const folder = await splitFolder(root, split).catch(() => root);
+    const store = await openStore(root);
+    const folder = splitFolder(store.folders, split);
     if (folder === undefined) return undefined;
-    const { files, others } = await listed(folder);
+    const { files, others } = await store.list(folder);
     if (files.length === 0) {
       const seen = others.length
         ? `${others.length} other files (${others.slice(0, 3).join(", ")}${others.length > 3 ? ", …" : ""})`
         : "nothing";
-      throw new Error(`Expected images (${extensions.join(" ")}) in ${folder} but found ${seen}.`);
+      throw new Error(`Expected images (${extensions.join(" ")}) in ${join(root, folder)} but found ${seen}.`);
     }
+    const path = (i: number): string => (folder ? `${folder}/${files[i]!}` : files[i]!);
     return limited(
       {
         length: files.length,
         ...labelled(files),
         key: (i) => files[i]!,
-        image: (i) => decode(join(folder, files[i]!), shortSide),
+        image: (i) => store.image(path(i), shortSide),
+        source: store.source && ((i) => store.source!(path(i), shortSide)),
       },
       limit,
     );

@@ -3,6 +3,7 @@ import { cifar10 } from "./cifar10.js";
 import type { DataSource } from "./dataset.js";
 import { imageFolder } from "./imageFolder.js";
 
+export * from "./cached.js";
 export * from "./dataset.js";
 
 export const datasets = { imageFolder, cifar10 } satisfies Record<string, DataSource>;

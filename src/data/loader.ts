@@ -22,8 +22,6 @@ export interface LoaderOptions {
   broken?: Set<number>;
   /** Said once for each file that turns out broken. */
   onBroken?: (key: string, reason: string) => void;
-  /** Decoded images are kept in memory up to this many bytes; default 2 GiB. */
-  cacheBytes?: number;
 }
 
 export interface Loader {
@@ -41,20 +39,19 @@ export interface Loader {
  * only on the broken places before it in the epoch: a resumed run, told the broken indices, makes the same choices.
  */
 export function loader(data: Dataset, options: LoaderOptions): Loader {
-  const { batchSize, seed, ahead = 2, broken = new Set(), onBroken, cacheBytes = 2 * 1024 ** 3 } = options;
+  const { batchSize, seed, ahead = 2, broken = new Set(), onBroken } = options;
   const batchesPerEpoch = Math.floor(data.length / batchSize);
   if (batchesPerEpoch === 0)
     throw new Error(
       `A batch of ${batchSize} is larger than the data: ${data.length} images. Lower it with --batch-size.`,
     );
-  const images = cached(data, cacheBytes);
   let waited = 0;
 
   /** Decodes one index; undefined where it is broken, which is remembered. */
   const attempt = async (i: number): Promise<Image | undefined> => {
     if (broken.has(i)) return undefined;
     try {
-      return await images(i);
+      return await data.image(i);
     } catch (error) {
       broken.add(i);
       onBroken?.(data.key(i), (error as Error).message.split("\n")[0]!);
@@ -117,21 +114,5 @@ export function loader(data: Dataset, options: LoaderOptions): Loader {
         yield batch;
       }
     },
-  };
-}
-
-/** Decode once: images stay in memory while they fit. */
-function cached(data: Dataset, limit: number): (i: number) => Promise<Image> {
-  const kept = new Map<number, Image>();
-  let bytes = 0;
-  return async (i) => {
-    const known = kept.get(i);
-    if (known) return known;
-    const image = await data.image(i);
-    if (bytes + image.data.length <= limit && !kept.has(i)) {
-      kept.set(i, image);
-      bytes += image.data.length;
-    }
-    return image;
   };
 }

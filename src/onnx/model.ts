@@ -19,7 +19,7 @@ export interface GraphModel {
 export const irVersion = 8;
 export const opset = 17;
 
-/** The bytes of an ONNX model: IR 8, opset 17, com.microsoft 1 where it is used. */
+/** The bytes of an ONNX model: IR 8, opset 17 (or what its newest op needs), com.microsoft 1 where it is used. */
 export function toModel({
   inputs,
   outputs,
@@ -55,10 +55,11 @@ export function toModel({
       .map((n) => valueInfo(names.of(n.outputs[0]!), n.outputs[0]!)),
   };
   const microsoft = nodes.some((n) => n.op.domain === "com.microsoft");
+  const version = Math.max(opset, ...nodes.map((n) => n.op.since ?? 0));
   const model = {
     irVersion,
     producerName: "diptych",
-    opsetImport: [{ domain: "", version: opset }, ...(microsoft ? [{ domain: "com.microsoft", version: 1 }] : [])],
+    opsetImport: [{ domain: "", version }, ...(microsoft ? [{ domain: "com.microsoft", version: 1 }] : [])],
     graph,
     metadataProps: Object.entries(metadata).map(([key, value]) => ({ key, value })),
   };

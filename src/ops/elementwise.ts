@@ -108,6 +108,46 @@ const leakyRelu = op("LeakyRelu", {
   vjp: ([g], [x], _, { alpha }) => [Mul(g!, Where(Greater(x!, 0), 1, (alpha as { float: number }).float, g!.dtype))],
 });
 
+/** y = x if x > 0 else α·(eˣ − 1)    dx = g where x > 0, g·(y + α) elsewhere */
+export const Elu = (x: Value, alpha = 1): Value => apply(elu, [x], { alpha: { float: alpha } })[0]!;
+const elu = op("Elu", {
+  infer: sameType,
+  vjp: ([g], [x], [y], { alpha }) => [
+    Mul(g!, Where(Greater(x!, 0), 1, Add(y!, (alpha as { float: number }).float), g!.dtype)),
+  ],
+});
+
+/** y = x if x > 0 else slope·x, the slope broadcast to x    dx = g·(1 or slope), dslope = Σ g·min(x, 0) */
+export const PRelu: Binary = binary("PRelu", {
+  infer: ([x, slope]) => {
+    if (broadcast(x!.shape, slope!.shape).join() !== x!.shape.join())
+      throw new Error("needs a slope that broadcasts to x");
+    return [{ dtype: sameDtypes([x!, slope!]), shape: x!.shape }];
+  },
+  vjp: ([g], [x, slope]) => [
+    Mul(g!, Where(Greater(x!, 0), 1, slope!, g!.dtype)),
+    unbroadcast(Mul(g!, Min(x!, 0)), slope!),
+  ],
+});
+
+/** y = min(max(α·x + β, 0), 1), α = 1/6 as PyTorch's    dx = g·α where 0 < y < 1 */
+export const HardSigmoid = (x: Value, { alpha = 1 / 6, beta = 0.5 }: { alpha?: number; beta?: number } = {}): Value =>
+  apply(hardSigmoid, [x], { alpha: { float: alpha }, beta: { float: beta } })[0]!;
+const hardSigmoid = op("HardSigmoid", {
+  infer: sameType,
+  vjp: ([g], _, [y], { alpha }) => [Mul(g!, Where(between(y!, 0, 1), (alpha as { float: number }).float, 0, g!.dtype))],
+});
+
+/** y = x·h, h = min(max(x/6 + ½, 0), 1)    dx = g·(h + x/6 where −3 < x < 3) */
+export const HardSwish: Unary = unary("HardSwish", {
+  infer: sameType,
+  vjp: ([g], [x]) => {
+    const ramp = Mul(x!, 1 / 6);
+    return [Mul(g!, Add(Clip(Add(ramp, 0.5), 0, 1), Where(between(x!, -3, 3), ramp, 0)))];
+  },
+});
+const between = (x: Value, low: number, high: number): Value => And(Greater(x, low), Less(x, high));
+
 /** y = log(1 + eˣ)    dx = g·σ(x) */
 export const Softplus: Unary = unary("Softplus", { infer: sameType, vjp: ([g], [x]) => [Mul(g!, Sigmoid(x!))] });
 

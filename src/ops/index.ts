@@ -4,3 +4,4 @@ export * from "./reduction.js";
 export * from "./movement.js";
 export * from "./contraction.js";
 export * from "./normalization.js";
+export * from "./spatial.js";

@@ -16,7 +16,9 @@ const zerosOf = (x: Type): Value => Expand(constant([], 0, x.dtype), x.shape as 
 /** y = x reshaped    dx = g reshaped back; the shape has no gradient */
 export const Reshape = (x: Value, shape: ShapeLike): Value => apply(reshape, [x, shapeValue(shape)])[0]!;
 const reshape = op("Reshape", {
-  infer: ([x, s], _, [, value]) => [{ dtype: x!.dtype, shape: reshaped(x!.shape, numbersOf(value), s!) }],
+  infer: ([x, s], _, [, value]) => [
+    { dtype: x!.dtype, shape: shapeTaken(value) ?? reshaped(x!.shape, numbersOf(value), s!) },
+  ],
   vjp: ([g], [x]) => [Reshape(g!, x!.shape as number[]), null],
 });
 
@@ -31,6 +33,10 @@ export function trimmed(x: Value): Value {
 /** The reverse: v with the shape of x. */
 export const untrimmed = (v: Value, x: Type): Value =>
   v.shape.length === x.shape.length ? v : Reshape(v, x.shape as number[]);
+
+/** The shape of v where a shape value is Shape(v). */
+export const shapeTaken = (value: Value | undefined): Dims | undefined =>
+  value?.node?.op === shapeOf ? value.node.inputs[0]!.shape : undefined;
 
 function reshaped(from: Dims, to: number[] | undefined, type: Type): Dim[] {
   if (!to) return Array.from({ length: type.shape[0] as number }, (_, i) => `reshaped${i}`);

@@ -80,6 +80,33 @@ const batchNormalization = op("BatchNormalization", {
 });
 
 /**
+ * y = x̂·scale + bias, x̂ = (x − μ)/√(σ² + ε) over the axes after N and C of each image and channel: x [N,C,…], scale, bias [C].
+ * dx = r·scale·(g − mean g − x̂·mean(g·x̂)), r = 1/√(σ² + ε); dscale = Σ g·x̂, dbias = Σ g
+ */
+export const InstanceNormalization = (
+  x: Value,
+  scale: Value,
+  bias: Value,
+  { epsilon = 1e-5 }: { epsilon?: number } = {},
+): Value => apply(instanceNormalization, [x, scale, bias], { epsilon: { float: epsilon } })[0]!;
+const instanceNormalization = op("InstanceNormalization", {
+  infer: ([x, scale]) => {
+    if (x!.shape.length < 3 || x!.shape[1] !== scale!.shape[0])
+      throw new Error(`needs an input [N,${scale!.shape[0]},…] of rank 3 or more`);
+    return [x!];
+  },
+  vjp: ([g], [x, scale], _, { epsilon }) => {
+    const axes = x!.shape.map((_, i) => i).slice(2);
+    const centred = Sub(x!, ReduceMean(x!, { axes }));
+    const inverse = Div(1, Sqrt(Add(ReduceMean(Mul(centred, centred), { axes }), floatOf(epsilon))));
+    const hat = Mul(centred, inverse);
+    const own = Sub(Sub(g!, ReduceMean(g!, { axes })), Mul(hat, ReduceMean(Mul(g!, hat), { axes })));
+    const summed = (v: Value) => ReduceSum(v, { axes: allButChannels(x!), keepdims: 0 });
+    return [Mul(own, Mul(perChannel(scale!, x!), inverse)), summed(Mul(g!, hat)), summed(g!)];
+  },
+});
+
+/**
  * Batch statistics of x [N,C,…], training library only → [y, μ [C], 1/√(σ² + ε) [C]] (σ² of the population).
  * Inputs 3 and 4 are constants and outputs 1 and 2 unused: running statistics are the caller's.
  */

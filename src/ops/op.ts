@@ -48,6 +48,8 @@ export interface OpSpec {
   readonly training?: boolean;
   /** Only so many inputs are the node's own; its reverse rule sees those after them. Default all. */
   readonly reads?: number;
+  /** The opset that brought it, where that is newer than the models' own. */
+  readonly since?: number;
 }
 
 export interface Op extends OpSpec {

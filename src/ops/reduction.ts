@@ -2,8 +2,8 @@
 import { constant, int64s, type Type, type Value } from "../onnx/graph.js";
 import { apply, op, type Op, type Vjp } from "./op.js";
 import { isNumber, normalizeAxis, product, reduced, sameType } from "./infer.js";
-import { Abs, Cast, Div, Equal, Exp, Mul, Sub } from "./elementwise.js";
-import { Expand, Reshape, ScatterElements, Unsqueeze } from "./movement.js";
+import { Abs, Cast, Div, Equal, Exp, Mul, Not, Sub } from "./elementwise.js";
+import { Expand, OneHot, Reshape, ScatterElements, Unsqueeze } from "./movement.js";
 
 /** axes: default all; keepdims: 1 (default) or 0 */
 export interface Reduction {
@@ -175,11 +175,16 @@ const SoftmaxGrad = gradPair("SoftmaxGrad_13");
 const LogSoftmaxGrad = gradPair("LogSoftmaxGrad_13");
 
 /**
- * Mean cross-entropy of logits [N, K] (or [N, K, …]) against int64 labels [N, …] → [loss, log-probabilities].
- * dx = g·(softmax − onehot)/N; log-probabilities have no gradient of their own.
+ * Mean cross-entropy of logits [N, K] (or [N, K, …]) against int64 labels [N, …] → [loss, log-probabilities]. Places labelled
+ * `ignore_index` (255 in segmentation) are left out of the mean.
+ * dx = g·(softmax − onehot)/n over the n places counted; log-probabilities have no gradient of their own.
  */
-export const SoftmaxCrossEntropyLoss = (scores: Value, labels: Value): [Value, Value] =>
-  apply(softmaxCrossEntropyLoss, [scores, labels], { reduction: "mean" }) as unknown as [Value, Value];
+export const SoftmaxCrossEntropyLoss = (
+  scores: Value,
+  labels: Value,
+  { ignore_index }: { ignore_index?: number } = {},
+): [Value, Value] =>
+  apply(softmaxCrossEntropyLoss, [scores, labels], { reduction: "mean", ignore_index }) as unknown as [Value, Value];
 const softmaxCrossEntropyLoss = op("SoftmaxCrossEntropyLoss", {
   infer: ([scores, labels]) => {
     const [n, , ...rest] = scores!.shape;
@@ -191,19 +196,16 @@ const softmaxCrossEntropyLoss = op("SoftmaxCrossEntropyLoss", {
       { dtype: scores!.dtype, shape: scores!.shape },
     ];
   },
-  vjp: ([g], [, labels], [, logProb]) => {
-    const at = Unsqueeze(labels!, [1]);
-    const n = product(labels!.shape as number[]);
-    const onehot = ScatterElements(
-      Expand(constant([], 0, g!.dtype), logProb!.shape as number[]),
-      at,
-      Expand(constant([], 1, g!.dtype), at.shape as number[]),
-      { axis: 1 },
-    );
-    return [Mul(Sub(Exp(logProb!), onehot), Mul(g!, 1 / n)), null];
+  vjp: ([g], [, labels], [, logProb], { ignore_index }) => {
+    const classes = logProb!.shape[1] as number;
+    const onehot = OneHot(labels!, classes, g!.dtype, { axis: 1 }); // a label that is no class gives zeros
+    const dx = Sub(Exp(logProb!), onehot);
+    if (ignore_index === undefined) return [Mul(dx, Mul(g!, 1 / product(labels!.shape as number[]))), null];
+    const counted = Cast(Not(Equal(labels!, constant([], ignore_index as number, "int64"))), g!.dtype);
+    return [Mul(dx, Mul(Unsqueeze(counted, [1]), Div(g!, ReduceSum(counted, { keepdims: 0 })))), null];
   },
-  fused: ([g], [, labels], [, logProb]) => [
-    apply(softmaxCrossEntropyLossGrad, [g!, logProb!, labels!], { reduction: "mean" })[0]!,
+  fused: ([g], [, labels], [, logProb], attributes) => [
+    apply(softmaxCrossEntropyLossGrad, [g!, logProb!, labels!], attributes)[0]!,
     null,
   ],
 });

@@ -1,6 +1,6 @@
 /** Augmentation against torchvision and Pillow, through the graphs that training uses. */
-import { augmentModel, feedsOf, type Draw, type Stage } from "../../graphs/augment.js";
-import { cropped } from "../../src/data/augmenter.js";
+import { augmentation, type Draw, type Stage } from "../../graphs/augment.js";
+import { augmenter } from "../../src/data/augmenter.js";
 import type { Image } from "../../src/data/index.js";
 import type { NativeEngine } from "../../src/engines/native/index.js";
 import type { Pixels, ViewSpec } from "../../src/views.js";
@@ -84,9 +84,9 @@ async function run(
   { d, view }: { d: Draw; view: ViewSpec },
   pixels: Pixels,
 ): Promise<Float32Array> {
-  const session = await engine.session(augmentModel(d, view, pixels), { threads: 1 });
-  const { view: out } = await session.run({ ...feedsOf(d, view, pixels), image: cropped(image, d.crop) });
-  session.release();
+  const aug = augmenter(engine, (v) => augmentation(v, pixels));
+  const { view: out } = await aug.batch([image], [view], () => d);
+  aug.release();
   return out!.data as Float32Array;
 }
 

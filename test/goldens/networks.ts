@@ -143,11 +143,19 @@ const layered: Build = (s, { x }, c) => {
   return { ...out, out: v };
 };
 
+const smallAlexNet: Build = (s, { image }, c) => {
+  const { stages, defaults } = backbones.smallAlexNet;
+  const out = Object.fromEntries(stages!(s, image!, defaults).map((v, i) => [`block${i + 1}`, v]));
+  const head = linear(s.child("blocks").child(7).child(0), out.block7!, widthOf(c, "blocks.7.0.weight"));
+  return { ...out, block8: l2normalize(head) };
+};
+
 /** The network of a variant; undefined: not built yet. */
 function buildOf(variant: string): Build | undefined {
   if (variant === "resnet18" || variant === "resnet50")
     return (s, { image }, c) => classifier(s, resnetOutputs(variant, s, image!, {}), widthOf(c, "fc.weight"));
   if (variant === "resnet18-cifar-emp-encoder") return empEncoder;
+  if (variant === "small-alexnet") return smallAlexNet;
   if (variant === "aps-vit-finetune") return apsFinetune;
   if (variant.startsWith("aps-vit")) return aps;
   if (variant === "cacr-moco-v3-vit") return mocoVit;

@@ -84,6 +84,32 @@ const reduction = (f: ops.Reducing, input: (...s: number[]) => Input = at): Samp
 const distinct = (...shape: number[]): Input => ({ shape, apart: 0.1 });
 const halfEven = (x: number): number => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
 
+/** n numbers spread over [low, high], out of order. */
+const scattered = (n: number, low: number, high: number): number[] =>
+  Array.from({ length: n }, (_, i) => low + ((high - low) * ((i * 29) % n)) / n);
+/** Boxes that reach over the map's edges, one of no width. */
+const boxes = constant([3, 4], [1, 2, 7, 11.5, -6, -2.3, 4, 3, 5, 1, 5, 30]);
+/** Greedy suppression of nine boxes in two classes, (image, class, box) of those kept. */
+function suppressed(corners: number[], scores: number[]): number[][] {
+  const box = (i: number) => {
+    const [a, b, c, d] = corners.slice(4 * i, 4 * i + 4) as [number, number, number, number];
+    return [Math.min(a, c), Math.min(b, d), Math.max(a, c), Math.max(b, d)] as const;
+  };
+  const area = ([y1, x1, y2, x2]: readonly number[]) => Math.max(0, y2! - y1!) * Math.max(0, x2! - x1!);
+  const overlap = (i: number, j: number): number => {
+    const [p, q] = [box(i), box(j)];
+    const common = area([Math.max(p[0], q[0]), Math.max(p[1], q[1]), Math.min(p[2], q[2]), Math.min(p[3], q[3])]);
+    return common / (area(p) + area(q) - common);
+  };
+  return [0, 1].flatMap((c) => {
+    const own = scores.slice(9 * c, 9 * c + 9);
+    const kept: number[] = [];
+    for (const i of own.map((_, k) => k).sort((p, q) => own[q]! - own[p]!))
+      if (own[i]! > 0.1 && kept.length < 4 && kept.every((j) => overlap(i, j) <= 0.3)) kept.push(i);
+    return kept.map((i) => [0, c, i]);
+  });
+}
+
 export const samples = {
   // elementwise
   Add: binary(o.Add),
@@ -118,6 +144,22 @@ export const samples = {
   LeakyRelu: [
     f32((x) => o.LeakyRelu(x, 0.2), { shape: [2, 3], low: -2, high: -0.2 }),
     f32((x) => o.LeakyRelu(x), away(3)),
+  ],
+  Elu: [...unary32((x) => o.Elu(x, 1.5), away), f32((x) => o.Elu(x), { shape: [4], low: -2, high: -0.2 })],
+  PRelu: [
+    f32(o.PRelu, { shape: [2, 3, 2], low: -2, high: -0.2 }, at(3, 1)),
+    f32(o.PRelu, { shape: [2, 3], low: -2, high: -0.2 }, at(1)),
+    f32(o.PRelu, away(2, 3), at(3)),
+  ],
+  HardSigmoid: [
+    f32((x) => o.HardSigmoid(x), at(2, 3)),
+    f32((x) => o.HardSigmoid(x, { alpha: 0.2, beta: 0.4 }), { shape: [3], low: 3.2, high: 5 }),
+    f32((x) => o.HardSigmoid(x), { shape: [3], low: -5, high: -3.2 }),
+  ],
+  HardSwish: [
+    f32(o.HardSwish, at(2, 3)),
+    f32(o.HardSwish, { shape: [3], low: 3.2, high: 5 }),
+    f32(o.HardSwish, { shape: [3], low: -5, high: -3.2 }),
   ],
   Softplus: unary32(o.Softplus),
   Erf: unary32(o.Erf),
@@ -206,6 +248,11 @@ export const samples = {
   SoftmaxCrossEntropyLoss: [
     f32((x, y) => o.SoftmaxCrossEntropyLoss(x, y)[0], at(4, 5), index(5, 4)),
     f32((x, y) => o.SoftmaxCrossEntropyLoss(x, y)[0], at(1, 3), index(3, 1)),
+    f32(
+      (x) => o.SoftmaxCrossEntropyLoss(x, constant([2, 3], [0, 255, 2, 1, 255, 3], "int64"), { ignore_index: 255 })[0],
+      at(2, 4, 3),
+    ),
+    f32((x) => o.SoftmaxCrossEntropyLoss(x, constant([3], [-1, 1, 0], "int64"), { ignore_index: -1 })[0], at(3, 2)),
   ],
 
   // movement
@@ -318,6 +365,10 @@ export const samples = {
     f32((x, s, b) => o.LayerNormalization(x, s, b)[0], at(2, 3, 5), at(5), at(5)),
     f32((x, s, b) => o.LayerNormalization(x, s, b, { axis: 1, epsilon: 1e-3 })[0], at(2, 3, 2), at(3, 2), at(3, 2)),
   ],
+  InstanceNormalization: [
+    f32((x, s, b) => o.InstanceNormalization(x, s, b), at(2, 3, 2, 4), at(3), at(3)),
+    f32((x, s, b) => o.InstanceNormalization(x, s, b, { epsilon: 1e-2 }), at(1, 1, 5), at(1), at(1)),
+  ],
   BatchNormalization: [
     f32(
       (x, s, b) => o.BatchNormalization(x, s, b, constant([3], [0.1, -0.4, 0.7]), constant([3], [0.5, 1, 2])),
@@ -329,5 +380,105 @@ export const samples = {
   BatchNormInternal: [
     f32((x, s, b) => o.BatchNormInternal(x, s, b)[0], at(3, 2, 3, 2), away(2), at(2)),
     f32((x, s, b) => o.BatchNormInternal(x, s, b)[0], at(6, 3), away(3), at(3)),
+  ],
+
+  // spatial
+  Resize: [
+    ...(["half_pixel", "align_corners", "asymmetric"] as const).flatMap((coordinate_transformation_mode) =>
+      (["linear", "nearest"] as const).map((mode) =>
+        linear((x) => o.Resize(x, { sizes: [2, 3, 7, 3] }, { mode, coordinate_transformation_mode }), at(2, 3, 4, 5)),
+      ),
+    ),
+    ...(["round_prefer_floor", "round_prefer_ceil", "ceil"] as const).map((nearest_mode) =>
+      linear((x) => o.Resize(x, { sizes: [1, 2, 6, 2] }, { nearest_mode }), at(1, 2, 3, 4)),
+    ),
+    linear(
+      (x) => o.Resize(x, { scales: [1, 1, 2, 2] }, { coordinate_transformation_mode: "asymmetric" }),
+      at(1, 2, 3, 2),
+    ),
+    linear((x) => o.Resize(x, { scales: [1, 1, 1.7, 0.6] }, { mode: "linear" }), at(1, 2, 3, 5)),
+    linear(
+      (x) => o.Resize(x, { sizes: [1, 1, 1, 4] }, { mode: "linear", coordinate_transformation_mode: "align_corners" }),
+      at(1, 1, 3, 1),
+    ),
+    // halved: the triangle is twice as wide, the border repeated
+    forward(
+      (x) => o.Resize(o.Cast(x, "float32"), { sizes: [1, 1, 1, 4] }, { mode: "linear", antialias: 1 }),
+      (x) =>
+        [0, 2, 4, 6].map((i) => (x![Math.max(i - 1, 0)]! + 3 * x![i]! + 3 * x![i + 1]! + x![Math.min(i + 2, 7)]!) / 8),
+      index(100, 1, 1, 1, 8),
+    ),
+  ],
+  GridSample: [
+    ...([0, 1] as const).flatMap((align_corners) =>
+      (["zeros", "border"] as const).flatMap((padding_mode) => [
+        linear(
+          (x) => o.GridSample(x, constant([2, 4, 3, 2], scattered(48, -1.4, 1.4)), { padding_mode, align_corners }),
+          at(2, 3, 4, 5),
+        ),
+        f32((x, grid) => o.GridSample(x, grid, { padding_mode, align_corners }), at(1, 2, 4, 6), {
+          shape: [1, 2, 3, 2],
+          low: 0.07,
+          high: 0.15,
+        }),
+      ]),
+    ),
+    // past the last pixel's middle but within one pixel of it: partly outside
+    f32((x, grid) => o.GridSample(x, grid), at(1, 2, 5, 5), { shape: [1, 1, 4, 2], low: 0.95, high: 1.05 }),
+    f32((x, grid) => o.GridSample(x, grid, { padding_mode: "border" }), at(1, 2, 5, 5), {
+      shape: [1, 1, 4, 2],
+      low: 1.1,
+      high: 1.3,
+    }),
+  ],
+  RoiAlign: [
+    ...(["half_pixel", "output_half_pixel"] as const).map((coordinate_transformation_mode) =>
+      linear(
+        (x) =>
+          o.RoiAlign(x, boxes, constant([3], [1, 0, 1], "int64"), {
+            output_height: 3,
+            output_width: 2,
+            sampling_ratio: 2,
+            spatial_scale: 0.5,
+            coordinate_transformation_mode,
+          }),
+        at(2, 3, 6, 5),
+      ),
+    ),
+    linear(
+      (x) =>
+        o.RoiAlign(x, boxes, constant([3], [0, 0, 0], "int64"), {
+          output_height: 1,
+          output_width: 4,
+          sampling_ratio: 1,
+        }),
+      at(1, 2, 9, 9),
+    ),
+  ],
+  NonMaxSuppression: [
+    forward(
+      (b, s) =>
+        o.ReduceSum(o.Cast(o.NonMaxSuppression(b, s, { max: 4, iouThreshold: 0.3, scoreThreshold: 0.1 }), "float32"), {
+          axes: [0],
+          keepdims: 0,
+        }),
+      (b, s) => [0, 1, 2].map((column) => suppressed(b!, s!).reduce((sum, row) => sum + row[column]!, 0)),
+      { shape: [1, 9, 4], low: 0, high: 10 },
+      { shape: [1, 2, 9], low: 0, high: 1 },
+    ),
+  ],
+  NonZero: [
+    forward(
+      (x) => o.ReduceSum(o.Cast(o.NonZero(o.Greater(x, 0)), "float32"), { axes: [1], keepdims: 0 }),
+      (x) => {
+        const hits = x!.flatMap((v, i) => (v > 0 ? [[Math.floor(i / 4), i % 4]] : []));
+        return [0, 1].map((axis) => hits.reduce((sum, hit) => sum + hit[axis]!, 0));
+      },
+      at(3, 4),
+    ),
+  ],
+  GlobalMaxPool: [
+    f32((x) => o.GlobalMaxPool(x), distinct(2, 3, 2, 3)),
+    f32((x) => o.GlobalMaxPool(x), distinct(1, 1, 1, 4)),
   ],
 } satisfies Record<OpName, Sample[]>;
