@@ -1,5 +1,5 @@
 /** The cases of python/step_bench.py, built here: the same networks, batches and losses. */
-import { network } from "../graphs/encoder.js";
+import { boundNetwork } from "../graphs/encoder.js";
 import { methods, type MethodName } from "../graphs/methods/index.js";
 import { optimizers, type OptimizerName } from "../graphs/optimizers.js";
 import { trainingStep } from "../graphs/step.js";
@@ -47,12 +47,11 @@ export function caseStep(
   dialect: "training" | "portable",
   { accumulate = 1, optimizer = "sgd" as OptimizerName } = {},
 ): TrainingStep {
-  const { backbone, options } = network(c.backbone.name, c.backbone);
   return trainingStep({
     dialect,
     method: methods[c.method] as never,
     methodOptions: { ...methods[c.method].defaults, ...c.options },
-    network: (s, image) => backbone.forward(s, image, options),
+    network: boundNetwork(c.backbone.name, c.backbone),
     optimizer: optimizers[optimizer] as never,
     optimizerOptions: optimizers[optimizer].defaults,
     batchSize: c.batch,

@@ -37,14 +37,14 @@ export async function main([root = "samples", threads = String(availableParallel
 
   const inputs = caseInputs(step);
   async function* fixed(): AsyncGenerator<Prepared, never> {
-    for (let batch = 0; ; batch++) yield { epoch: 0, batch, inputs };
+    for (let batch = 0; ; batch++) yield { epoch: 0, batch, inner: 0, inputs };
   }
   async function* fed(source: Loader): AsyncGenerator<Prepared, never> {
     for await (const { epoch, batch, images } of source.from(0, 0)) {
       const views = await aug.batch(images, [view], (v, copy, i) =>
         draw(random(0, "augment", epoch, batch, i, v.name, copy), images[i]!, v),
       );
-      yield { epoch, batch, inputs: views };
+      yield { epoch, batch, inner: 0, inputs: views };
     }
     throw new Error("The batches ended.");
   }

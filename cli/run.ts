@@ -5,13 +5,13 @@ import { collapsePanel, collapseWarning } from "../evaluators/collapse.js";
 import { extractFeatures, imageBatches, normalizeRows, pixelFeatures } from "../evaluators/features.js";
 import { nearest } from "../evaluators/knn.js";
 import { augmentation, draw, type Draw } from "../graphs/augment.js";
-import { below, encoderModel, network, type EncoderInfo } from "../graphs/encoder.js";
+import { below, boundNetwork, encoderModel, type EncoderInfo } from "../graphs/encoder.js";
 import { methods, type Method } from "../graphs/methods/index.js";
 import { optimizers } from "../graphs/optimizers.js";
 import { trainingStep } from "../graphs/step.js";
 import { packageStep, writeArtifacts, type Manifest } from "../src/artifacts/index.js";
 import { writeSafetensors } from "../src/artifacts/safetensors.js";
-import { newestCheckpoint, saveCheckpoint, checkpointSteps, type Progress } from "../src/checkpoints.js";
+import { checkFits, newestCheckpoint, saveCheckpoint, checkpointSteps, type Progress } from "../src/checkpoints.js";
 import { eventFile } from "../src/tfevents.js";
 import { augmenter, type Augmenter } from "../src/data/augmenter.js";
 import { limited, type Dataset, type Image } from "../src/data/index.js";
@@ -72,12 +72,11 @@ export function viewsOf(recipe: Recipe): ViewSpec[] {
 export function stepOf(recipe: Recipe, dialect: "portable" | "training"): TrainingStep {
   const { name: methodName, ...methodOptions } = recipe.method;
   const { name: optimizerName, clipNorm, clipInfinityNorm, clipValue, ...optimizerOptions } = recipe.optimizer;
-  const { backbone, options } = network(recipe.backbone.name, recipe.backbone);
   return trainingStep({
     dialect,
     method: methods[methodName] as never,
     methodOptions,
-    network: (s, image) => backbone.forward(s, image, options),
+    network: boundNetwork(recipe.backbone.name, recipe.backbone),
     optimizer: optimizers[optimizerName] as never,
     optimizerOptions,
     batchSize: recipe.batchSize,
@@ -95,6 +94,12 @@ export function schedulesOf(recipe: Recipe): Record<string, Schedule> {
   const { name, ...options } = recipe.method;
   const method = methods[name] as unknown as Method<object>;
   return { lr: recipe.optimizer.lr as Schedule, ...method.scalars?.(options) };
+}
+
+/** Steps that the method takes on the images of one. */
+function stepsPerBatchOf(recipe: Recipe): number {
+  const { name, ...options } = recipe.method;
+  return (methods[name] as unknown as Method<object>).stepsPerBatch?.(options) ?? 1;
 }
 
 /** Images that make one update. */
@@ -208,6 +213,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   await writeArtifacts(join(out, "artifacts"), artifacts);
   const session = await engine.trainingSession(artifacts);
   if (saved) {
+    checkFits(manifest, saved.tensors, `The checkpoint at step ${saved.progress.step} of ${out}`);
     session.load(saved.tensors);
     tell(`Resuming at step ${saved.progress.step}.`);
     if (saved.progress.threads !== engine.threads)
@@ -226,8 +232,10 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
     onBroken: (key, reason) => tell(`${key} cannot be read and is replaced: ${reason}`),
   });
   const aug = augmenter(engine, (view) => augmentation(view, recipe.pixels));
-  const batches = prepared(recipe, views, feed.from(saved?.progress.epoch ?? 0, saved?.progress.batch ?? 0), aug);
-  const stepsPerEpoch = feed.batchesPerEpoch;
+  const { epoch, batch, inner } = saved?.progress ?? { epoch: 0, batch: 0, inner: 0 };
+  const batches = prepared(recipe, views, feed.from(epoch, batch), inner, aug);
+  const stepsPerBatch = stepsPerBatchOf(recipe);
+  const stepsPerEpoch = feed.batchesPerEpoch * stepsPerBatch;
   const total = stepsPerEpoch * recipe.epochs;
 
   // books
@@ -238,7 +246,8 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const progressAt = (s: number): Progress => ({
     step: s,
     epoch: Math.floor(s / stepsPerEpoch),
-    batch: s % stepsPerEpoch,
+    batch: Math.floor((s % stepsPerEpoch) / stepsPerBatch),
+    inner: s % stepsPerBatch,
     broken: [...broken],
     threads: engine.threads,
   });
@@ -300,7 +309,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
       listener.step?.({
         ...r,
         total,
-        imagesPerSecond: ((r.step - startStep) * imagesPerStep(recipe) * 1000) / elapsed,
+        imagesPerSecond: ((r.step - startStep) * imagesPerStep(recipe) * 1000) / (stepsPerBatch * elapsed),
         waitShare: waited / elapsed,
       });
       if (r.step % recipe.checkpoint.everySteps === 0) await save(r.step);
@@ -345,25 +354,47 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
 const encoderTensors = (recipe: Recipe, tensors: Tensors): Tensors =>
   below(methods[recipe.method.name].encoder, tensors);
 
-/** The images of an update → views and draws of each of its batches, all a function of (seed, step). */
+/**
+ * The images of an update → views and draws of each of its batches, all a function of (seed, step). Where the method takes several
+ * steps on the same images, their views stay; the first images go on at their step `startInner`.
+ */
 async function* prepared(
   recipe: Recipe,
   views: readonly ViewSpec[],
   batches: AsyncIterable<{ epoch: number; batch: number; indices: number[]; images: Image[] }>,
+  startInner: number,
   aug: Augmenter<Draw>,
 ): AsyncGenerator<Prepared, never> {
   const { name, ...options } = recipe.method;
   const method = methods[name] as unknown as Method<object>;
   const { seed, batchSize } = recipe;
-  for await (const { epoch, batch, images } of batches)
-    for (let first = 0; first < images.length; first += batchSize) {
-      const inputs = await aug.batch(images.slice(first, first + batchSize), views, (view, copy, k) => {
-        const i = first + k;
-        return draw(random(seed, "augment", epoch, batch, i, view.name, copy), images[i]!, view);
-      });
-      const drawn = method.draw?.(random(seed, "draw", epoch, batch, first), options, batchSize);
-      yield { epoch, batch, inputs: { ...inputs, ...drawn } };
-    }
+  const stepsPerBatch = stepsPerBatchOf(recipe);
+  let inner = startInner;
+  for await (const { epoch, batch, images } of batches) {
+    const viewed = async (first: number) => {
+      const own = images.slice(first, first + batchSize);
+      const shown: Record<string, Draw[][]> = Object.fromEntries(
+        views.map((view) => [
+          view.name,
+          Array.from({ length: view.count }, (_, copy) =>
+            own.map((image, k) => draw(random(seed, "augment", epoch, batch, first + k, view.name, copy), image, view)),
+          ),
+        ]),
+      );
+      const inputs = await aug.batch(own, views, (view, copy, k) => shown[view.name]![copy]![k]!);
+      return { shown, inputs };
+    };
+    const kept = new Map<number, Awaited<ReturnType<typeof viewed>>>();
+    for (; inner < stepsPerBatch; inner++)
+      for (let first = 0; first < images.length; first += batchSize) {
+        const { shown, inputs } = kept.get(first) ?? (await viewed(first));
+        if (stepsPerBatch > 1) kept.set(first, { shown, inputs });
+        const at = { inner, views: shown };
+        const own = method.draw?.(random(seed, "draw", epoch, batch, first), options, batchSize, at);
+        yield { epoch, batch, inner, inputs: { ...inputs, ...own } };
+      }
+    inner = 0;
+  }
   throw new Error("The batches ended.");
 }
 

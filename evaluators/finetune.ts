@@ -150,7 +150,7 @@ async function* mixedBatches(
       );
       const own = Int32Array.from(indices, (i) => labels[i]!);
       const mix = mixing(random(o.seed, "mix", epoch, batch), size, o);
-      yield { epoch, batch, inputs: { ...views, labels: vector(own), ...mix } };
+      yield { epoch, batch, inner: 0, inputs: { ...views, labels: vector(own), ...mix } };
     }
     throw new Error("The batches ended.");
   } finally {

@@ -158,7 +158,7 @@ async function* batchesOf(
     for (let batch = 0; (batch + 1) * batchSize <= features.length; batch++) {
       const rows: Tensor = zeros("int64", [batchSize]);
       for (let i = 0; i < batchSize; i++) rows.data[i] = BigInt(order[batch * batchSize + i]!);
-      yield await Promise.resolve({ epoch, batch, inputs: { ...fixed, batch: rows } });
+      yield await Promise.resolve({ epoch, batch, inner: 0, inputs: { ...fixed, batch: rows } });
     }
   }
 }

@@ -51,7 +51,13 @@ export async function mutualMatches(engine: Engine, a: Tensor, b: Tensor): Promi
 }
 
 /** For each query row its k nearest rows of the bank by cosine; `self[i]` is left out of query i's (−1: none). */
-export async function nearest(engine: Engine, queries: Features, bank: Features, self: readonly number[], k: number) {
+export async function nearestRows(
+  engine: Engine,
+  queries: Features,
+  bank: Features,
+  self: readonly number[],
+  k: number,
+) {
   const own = zeros("int64", [self.length]);
   self.forEach((row, i) => (own.data[i] = BigInt(row)));
   const matrix = ({ data, length, width }: Features): Tensor => ({

@@ -5,6 +5,7 @@ import { Div, Sub } from "../src/ops/index.js";
 import { initialTensors } from "../src/step.js";
 import type { Tensors } from "../src/tensor.js";
 import { backbones, type Backbone, type BackboneName } from "./backbones/index.js";
+import type { Network } from "./methods/index.js";
 import { rootScope, statesOf, type Scope } from "./scope.js";
 
 /** What metadata key "diptych" of an encoder holds. */
@@ -26,6 +27,14 @@ export function network(name: BackboneName, options: object = {}) {
   const backbone = backbones[name] as Backbone<object>;
   const resolved = { ...backbone.defaults, ...options };
   return { backbone, options: resolved, width: backbone.width(resolved) };
+}
+
+/** The backbone as methods take it. */
+export function boundNetwork(name: BackboneName, given: object = {}): Network {
+  const { backbone, options } = network(name, given);
+  return Object.assign(((s, image, tokens) => backbone.forward(s, image, options, tokens)) satisfies Network, {
+    grid: backbone.grid && ((size: number) => backbone.grid!(options, size)),
+  });
 }
 
 /** (image − mean)/std, channels on axis 1 */

@@ -144,20 +144,19 @@ export interface BatchNormOptions {
   /** Scale and shift learned; without them γ = 1, β = 0. */
   affine?: boolean;
   /** What its tensors start at; default γ = 1, β = 0, mean 0, variance 1. */
-  start?: Record<"weight" | "bias" | "running_mean" | "running_var", Init>;
+  start?: Partial<Record<"weight" | "bias" | "running_mean" | "running_var", Init>>;
 }
-const freshStatistics = { weight: onesInit, bias: zerosInit, running_mean: zerosInit, running_var: onesInit };
 /** BatchNorm over all axes but 1, with running statistics as state (variance unbiased, as PyTorch's). */
 export function batchNorm(
   s: Scope,
   x: Value,
-  { epsilon = 1e-5, momentum = 0.1, affine = true, start = freshStatistics }: BatchNormOptions = {},
+  { epsilon = 1e-5, momentum = 0.1, affine = true, start = {} }: BatchNormOptions = {},
 ): Value {
   const c = x.shape[1] as number;
-  const scale = affine ? s.parameter("weight", [c], start.weight) : constant([c], Array<number>(c).fill(1));
-  const bias = affine ? s.parameter("bias", [c], start.bias) : constant([c], Array<number>(c).fill(0));
-  const mean = s.state("running_mean", [c], start.running_mean);
-  const variance = s.state("running_var", [c], start.running_var);
+  const scale = affine ? s.parameter("weight", [c], start.weight ?? onesInit) : constant([c], Array<number>(c).fill(1));
+  const bias = affine ? s.parameter("bias", [c], start.bias ?? zerosInit) : constant([c], Array<number>(c).fill(0));
+  const mean = s.state("running_mean", [c], start.running_mean ?? zerosInit);
+  const variance = s.state("running_var", [c], start.running_var ?? onesInit);
   if (s.mode === "eval") return BatchNormalization(x, scale, bias, mean, variance, { epsilon });
 
   const groups = s.bnGroups > 1 ? Split(x, grouped(s, x), { axis: 0 }) : [x];
@@ -251,3 +250,24 @@ export function mlp(s: Scope, x: Value, layers: readonly MlpLayer[]): Value {
 /** Linear–ReLU–Linear, the MoCo-v2 and SimCLR projector */
 export const projector = (s: Scope, x: Value, hidden: number, out: number): Value =>
   mlp(s, x, [{ width: hidden, relu: true }, { width: out }]);
+
+/** Linear–BN–ReLU–Linear, the projector and predictor of BYOL and ISD; `bias`: of the last layer */
+export const bnProjector = (s: Scope, x: Value, hidden: number, out: number, { bias = true } = {}): Value =>
+  mlp(s, x, [
+    { width: hidden, norm: "bn", relu: true },
+    { width: out, bias },
+  ]);
+
+/** AdaptiveAvgPool2d of a map [B,C,h,w] to [B,C,g,g]: cell i is the mean over ⌊i·h/g⌋ … ⌈(i+1)·h/g⌉. */
+export function adaptiveAveragePool(map: Value, grid: number): Value {
+  const [h, w] = map.shape.slice(2) as [number, number];
+  return MatMul(MatMul(poolingRows(h, grid), map), Transpose(poolingRows(w, grid)));
+}
+/** [g,n]: row i holds 1/length over its cell */
+function poolingRows(n: number, grid: number): Value {
+  const rows = Array.from({ length: grid }, (_, i) => {
+    const [from, to] = [Math.floor((i * n) / grid), Math.ceil(((i + 1) * n) / grid)];
+    return Array.from({ length: n }, (_, j) => (from <= j && j < to ? 1 / (to - from) : 0));
+  });
+  return constant([grid, n], rows.flat());
+}

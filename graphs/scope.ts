@@ -22,6 +22,8 @@ export interface Scope {
   child(name: string | number): Scope;
   /** The same scope with other settings. */
   with(settings: Partial<Pick<Scope, "mode" | "bnGroups" | "convolutions" | "every">>): Scope;
+  /** The same scope, its new parameters without updates. */
+  frozen(): Scope;
   /** A parameter, made at its first use; later uses (a second view) get the same value. */
   parameter(name: string, shape: readonly number[], init: Init): Value;
   /** A state's latest value: what `update` gave it last, else what entered the step. */
@@ -125,6 +127,7 @@ function makeScope(collected: Collected, settings: Settings): Scope {
         teaching: teaching && { ...teaching, student: teaching.student.child(name) },
       }),
     with: (changed) => makeScope(collected, { ...settings, ...changed }),
+    frozen: () => makeScope(collected, { ...settings, frozen: () => true }),
     parameter: (name, shape, init) => (teaching ? taught : learned)(name, shape, init),
     state: (name, shape, init) => {
       const entry = declare(name, shape, init);

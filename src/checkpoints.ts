@@ -7,11 +7,12 @@ import { readCheckpoint, writeCheckpoint } from "./artifacts/odtc.js";
 import { readSafetensors, writeSafetensors } from "./artifacts/safetensors.js";
 import type { Tensors } from "./tensor.js";
 
-/** Where a run stands: the next batch to train on. */
+/** Where a run stands: the next batch to train on, and the next step on it. */
 export interface Progress {
   step: number;
   epoch: number;
   batch: number;
+  inner: number;
   /** Indices of files that could not be read, so that a resumed run replaces the same ones. */
   broken: number[];
   /** Another count of threads sums in another order. */
@@ -97,6 +98,22 @@ export async function loadCheckpoint(folder: string, step: number): Promise<{ te
   const { tensors } = await read("state.safetensors", readSafetensors);
   const progress = await read("progress.json", (bytes) => JSON.parse(bytes.toString()) as Progress);
   return { tensors: { ...trainable, ...frozen, ...tensors }, progress };
+}
+
+/** Refuses tensors of another network or method than the step's: `what` says whose they are. */
+export function checkFits(manifest: Manifest, tensors: Tensors, what: string): void {
+  const wanted = [...manifest.parameters, ...manifest.state].map((t) => t.name);
+  const missing = wanted.filter((name) => !(name in tensors));
+  const known = new Set([...wanted, "step"]);
+  const strange = Object.keys(tensors).filter((name) => !known.has(name));
+  if (!missing.length && !strange.length) return;
+  const told = [
+    missing.length && `it lacks ${missing.length} tensors ("${missing[0]}" …)`,
+    strange.length && `it has ${strange.length} that are not in the step ("${strange[0]}" …)`,
+  ].filter(Boolean);
+  throw new Error(
+    `${what} is of another method or network: ${told.join(", ")}. Continue it with its own recipe, or start from its weights with --init.`,
+  );
 }
 
 /** The newest checkpoint that can be read, with a word about those that cannot. */

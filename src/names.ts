@@ -21,3 +21,9 @@ export function unknownName(kind: string, name: string, known: readonly string[]
     nearest !== undefined && distance(name, nearest) <= Math.max(2, name.length / 3) ? ` Did you mean ${nearest}?` : "";
   return `Unknown ${kind} "${name}".${hint} Available: ${[...known].sort().join(", ")}.`;
 }
+
+/** The entry of a record by name; a name that it does not have throws the sentence above. */
+export function oneOf<T>(kind: string, name: string, record: Readonly<Record<string, T>>): T {
+  if (!Object.hasOwn(record, name)) throw new Error(unknownName(kind, name, Object.keys(record)));
+  return record[name]!;
+}

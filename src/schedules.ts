@@ -18,6 +18,8 @@ export type Schedule =
       warmup?: "plusOne" | "fromZero" | "toPeak";
       /** The cosine is counted from the end of the warm-up (warmup, default), or from step 0, which warm-up only hides (start, timm). */
       from?: "warmup" | "start";
+      /** The warm-up never exceeds the cosine: the smaller of the two counts (APS). */
+      capped?: boolean;
       /** The end is reached by the step after the last (after, default: torch, MoCo) or by the last itself (last, lightly). */
       reached?: "after" | "last";
     }
@@ -28,9 +30,16 @@ export type Schedule =
       milestones: readonly number[];
       gamma?: number;
       warmupEpochs?: number;
+    }
+  | {
+      /** 0 until startStep, `value` from there on: the warm-up of DenseCL's λ. */
+      schedule: "delayed";
+      value: number;
+      startStep: number;
     };
 
 export interface Horizon {
+  /** Updates in an epoch: batches times the steps taken on each. */
   stepsPerEpoch: number;
   epochs: number;
 }
@@ -49,16 +58,21 @@ const warmedUp = {
 /** The value at a step. */
 export function scheduled(schedule: Schedule, step: number, { stepsPerEpoch, epochs }: Horizon): number {
   if (typeof schedule === "number") return schedule;
+  if (schedule.schedule === "delayed") return step < schedule.startStep ? 0 : schedule.value;
   const warm = Math.round((schedule.warmupEpochs ?? 0) * stepsPerEpoch);
   const total = epochs * stepsPerEpoch;
   switch (schedule.schedule) {
     case "cosine": {
       const { peak, end = 0, warmupStart = 0, per = "step", warmup = "plusOne" } = schedule;
       const at = per === "epoch" ? Math.floor(step / stepsPerEpoch) * stepsPerEpoch : step;
-      if (at < warm) return warmupStart + (peak - warmupStart) * warmedUp[warmup](at, warm);
+      // warm-up is counted in what the schedule changes by
+      const unit = per === "epoch" ? stepsPerEpoch : 1;
+      const ramp = warmupStart + (peak - warmupStart) * warmedUp[warmup](at / unit, warm / unit);
       const first = schedule.from === "start" ? 0 : warm;
       const last = schedule.reached === "last" ? total - 1 : total;
-      return cosine(peak, end, Math.min(1, (at - first) / Math.max(1, last - first)));
+      const falling = cosine(peak, end, Math.min(1, (at - first) / Math.max(1, last - first)));
+      if (at >= warm) return falling;
+      return schedule.capped ? Math.min(ramp, falling) : ramp;
     }
     case "step": {
       const { peak, milestones, gamma = 0.1 } = schedule;

@@ -13,6 +13,8 @@ export type Init =
   | { name: "uniform"; low: number; high: number }
   /** rows drawn from N(0, I), then L2-normalised: a queue of negatives */
   | { name: "unitRows" }
+  /** the same with columns of length 1, as ISD v1's code starts its queue */
+  | { name: "unitColumns" }
   /** equal to another tensor of the step: a teacher starts as its student */
   | { name: "copy"; of: string }
   /** given values: fixed position embeddings, weights of a file */
@@ -90,6 +92,10 @@ const drawn = (init: Exclude<Init, { name: "copy" }>, shape: readonly number[], 
       fill(() => r.normal());
       normalizeRows(t.data, sizeOf(shape.slice(1)));
       break;
+    case "unitColumns":
+      fill(() => r.normal());
+      normalizeColumns(t.data, sizeOf(shape.slice(1)));
+      break;
     case "values":
       t.data.set(init.data);
       break;
@@ -99,12 +105,20 @@ const drawn = (init: Exclude<Init, { name: "copy" }>, shape: readonly number[], 
   return t;
 };
 
-function normalizeRows(data: Float32Array, width: number): void {
+/** Rows of `width` to length 1, in place. */
+export function normalizeRows(data: Float32Array, width: number): void {
   for (let at = 0; at < data.length; at += width) {
     const row = data.subarray(at, at + width);
     const norm = Math.sqrt(row.reduce((s, v) => s + v * v, 0));
     row.forEach((v, i) => (row[i] = v / norm));
   }
+}
+
+/** Columns of a matrix with `width` of them to length 1, in place. */
+export function normalizeColumns(data: Float32Array, width: number): void {
+  const squares = new Float64Array(width);
+  data.forEach((v, i) => (squares[i % width]! += v * v));
+  data.forEach((v, i) => (data[i] = v / Math.sqrt(squares[i % width]!)));
 }
 
 /** The tensors a step starts from: a pure function of (step, seed); `given` replaces draws by name, and copies follow it. */

@@ -7,6 +7,8 @@ import type { Tensors } from "./tensor.js";
 export interface Prepared {
   epoch: number;
   batch: number;
+  /** Step on this batch, from 0: a method may take several. */
+  inner: number;
   inputs: Tensors;
 }
 
@@ -15,6 +17,7 @@ export interface StepReport {
   step: number;
   epoch: number;
   batch: number;
+  inner: number;
   scalars: Record<string, number>;
   metrics: Record<string, number>;
   applied: boolean;
@@ -25,7 +28,7 @@ export interface StepReport {
 
 export interface TrainOptions extends Horizon {
   session: TrainingSession;
-  /** Batches from (startEpoch, startBatch) on. */
+  /** One a step, from `startStep` on. */
   batches: AsyncIterator<Prepared>;
   /** Batches that make one update, default 1: what the session's step accumulates. */
   accumulate?: number;
@@ -75,11 +78,12 @@ export async function train(o: TrainOptions): Promise<number> {
       throw new Error(
         `${refused} steps in a row had a gradient that is not finite (the last at step ${step}). Lower the learning rate, or clip with optimizer.clipNorm.`,
       );
-    const { epoch, batch: index } = batch!;
+    const { epoch, batch: index, inner } = batch!;
     await o.onStep?.({
       step,
       epoch,
       batch: index,
+      inner,
       scalars,
       metrics: o.session.metrics(),
       applied,

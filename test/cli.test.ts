@@ -245,7 +245,7 @@ describe("diptych pretrain", function () {
     const out = join(dir, "stopped");
     const child = spawn(process.execPath, [bin, ...small(out)], { cwd: root, stdio: "ignore" });
     const watch = setInterval(
-      () => !child.killed && existsSync(join(out, "checkpoints", "step-3")) && child.kill("SIGINT"),
+      () => !child.killed && existsSync(join(out, "checkpoints", "step-6")) && child.kill("SIGINT"),
       5,
     );
     const code = await new Promise((done) => child.on("exit", done));
@@ -347,7 +347,7 @@ describe("diptych pretrain", function () {
     [
       "an unknown method",
       () => ["pretrain", "photos", "--data", photos, "--set", "method.name=dencecl"],
-      /Unknown method "dencecl"\. Did you mean densecl\? Available: densecl, mocov2, simclr\./,
+      /Unknown method "dencecl"\. Did you mean densecl\? Available: .*densecl, .*mocov2, /,
     ],
     [
       "an unknown option",

@@ -30,7 +30,9 @@ async function suite(
 
 const training = { "training engine": trainingEngine };
 const both = { ...training, "portable engine": () => Promise.resolve(portableEngine()) };
+await suite("aps", both);
 await suite("densecl", both);
+await suite("isd", both);
 await suite("optimizers", both);
 await suite("networks", both);
 await suite("augment", training);

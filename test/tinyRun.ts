@@ -1,8 +1,8 @@
 /** A step small enough for tests: two blocks' worth of ResNet on 16 px, any method. */
-import type { BackboneName } from "../graphs/backbones/index.js";
-import { network } from "../graphs/encoder.js";
+import { boundNetwork } from "../graphs/encoder.js";
 import { batchNorm, conv, gelu } from "../graphs/layers.js";
-import { methods, type MethodName, type Network } from "../graphs/methods/index.js";
+import type { Shown } from "../graphs/methods/aps.js";
+import { methods, type Method, type MethodName, type Network } from "../graphs/methods/index.js";
 import { optimizers, type OptimizerName } from "../graphs/optimizers.js";
 import type { Scope } from "../graphs/scope.js";
 import { trainingStep } from "../graphs/step.js";
@@ -10,7 +10,7 @@ import type { Dialect, Value } from "../src/onnx/graph.js";
 import { Add, spatialMean } from "../src/ops/index.js";
 import { random } from "../src/random.js";
 import type { TrainingStep } from "../src/step.js";
-import { zeros, type Tensors } from "../src/tensor.js";
+import { tensor, zeros, type Tensors } from "../src/tensor.js";
 
 const batchSize = 16;
 const size = 16;
@@ -21,12 +21,8 @@ const optionsOf = (method: MethodName): object => ({
   outDim: 8,
   queueSize: 64,
   bnGroups: 2,
+  grid: 4,
 });
-
-const fromRegistry = (name: BackboneName, given: object): Network => {
-  const { backbone, options } = network(name, given);
-  return (s, image) => backbone.forward(s, image, options);
-};
 
 /** Residual blocks of convolutions and BatchNorm with GELU for ReLU: no kink but the head's. */
 const geluResnet: Network = (s, image) => {
@@ -42,10 +38,12 @@ const geluResnet: Network = (s, image) => {
   return { map, features: spatialMean(map) };
 };
 
-/** resnet: BatchNorm, convolutions, ReLU; vit: LayerNorm, attention, GELU; geluResnet: BatchNorm, convolutions, GELU. */
+/** resnet: BatchNorm, convolutions, ReLU; vit: LayerNorm, attention, GELU; mocoVit: with frozen parameters; geluResnet:
+ *  BatchNorm, convolutions, GELU. */
 const networks = {
-  resnet: fromRegistry("resnet18", { stem: "cifar", width: 8 }),
-  vit: fromRegistry("vitTiny", { embedDim: 32, depth: 2, numHeads: 2, patchSize: 4 }),
+  resnet: boundNetwork("resnet18", { stem: "cifar", width: 8 }),
+  vit: boundNetwork("vitTiny", { embedDim: 32, depth: 2, numHeads: 2, patchSize: 4 }),
+  mocoVit: boundNetwork("mocoVitSmall", { embedDim: 32, depth: 2, numHeads: 2, patchSize: 4, stopGradConv1: true }),
   geluResnet,
 };
 export type TinyNetwork = keyof typeof networks;
@@ -90,13 +88,20 @@ export function tinyBatches({ views, ...rest }: Tensors, k: number): Tensors[] {
 
 /** Inputs of step t: four batches in turn, the second view a noisy copy of the first. */
 export function tinyInputs(method: MethodName, t: number): Tensors {
-  const views = zeros("float32", [2, batchSize, 3, size, size]);
-  const half = views.data.length / 2;
+  const images = 3 * batchSize * size * size;
+  const both = new Float32Array(2 * images);
   const r = random(1, "views", t % 4);
-  for (let i = 0; i < half; i++) views.data[i] = r.normal();
-  for (let i = 0; i < half; i++) views.data[half + i] = views.data[i]! + 0.3 * r.normal();
-  const draw = (methods[method] as { draw?: (r: ReturnType<typeof random>, o: object, b: number) => Tensors }).draw;
-  return { views, ...draw?.(random(1, "draw", t), optionsOf(method), batchSize) };
+  for (let i = 0; i < images; i++) both[i] = r.normal();
+  for (let i = 0; i < images; i++) both[images + i] = both[i]! + 0.3 * r.normal();
+  const entry = methods[method] as unknown as Method<object>;
+  const views: Tensors = {};
+  let at = 0;
+  for (const { name, count } of entry.views(optionsOf(method), size))
+    views[name] = tensor("float32", [count, batchSize, 3, size, size], both.subarray(at, (at += count * images)));
+  const box = { top: 0, left: 0, height: size, width: size };
+  const shown = Array.from({ length: 2 }, () => Array(batchSize).fill({ crop: box, flip: false }) as Shown[]);
+  const drawn = { inner: t % (entry.stepsPerBatch?.(optionsOf(method)) ?? 1), views: { views: shown } };
+  return { ...views, ...entry.draw?.(random(1, "draw", t), optionsOf(method), batchSize, drawn) };
 }
 
 export const tinyScalars = { lr: 0.05, momentum: 0.9, lossLambda: 0.5 };

@@ -2,7 +2,7 @@
 import { writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { extractFeatures, imageBatches } from "../../evaluators/features.js";
-import { denseMap, mutualMatches, nearest, type Match } from "../../evaluators/maps.js";
+import { denseMap, mutualMatches, nearestRows, type Match } from "../../evaluators/maps.js";
 import { decode, encodePng } from "../../src/data/decode.js";
 import type { Dataset } from "../../src/data/index.js";
 import type { Engine } from "../../src/engines/index.js";
@@ -46,7 +46,7 @@ export async function neighbors(
     : gathered(bank, asked);
   const k = Math.min(o.k, data.length - (o.query ? 0 : 1));
   if (k < 1) throw new Error(`Neighbours need at least two images, but the folder has ${data.length}.`);
-  const found = await nearest(engine, queries, bank, asked, k);
+  const found = await nearestRows(engine, queries, bank, asked, k);
   const shown = async (i: number): Promise<Shown> => ({
     picture: i < 0 ? o.query! : await encodePng(await data.image(i)),
     name: i < 0 ? o.query! : data.key(i),

@@ -1,31 +1,12 @@
 /** Recipes: saved commands, plain data. An "expected" score stands here only when it was measured by the command beside it. */
-import { cifarStatistics } from "../../src/views.js";
-import type { RecipeInput } from "./schema.js";
+import { apsRecipes } from "./aps.js";
+import { byolRecipes } from "./byol.js";
+import { denseclRecipes } from "./densecl.js";
+import { isdRecipes } from "./isd.js";
+import { anchor, anchorView, type Listed } from "./listed.js";
+import { mocov3Recipes } from "./mocov3.js";
 
-export interface Listed {
-  recipe: RecipeInput;
-  paper: string;
-  /** Measured on 2 cores, with the command; empty until measured. */
-  cost?: string;
-  expected?: string;
-}
-
-const anchor = (method: RecipeInput["method"]): RecipeInput => ({
-  data: { name: "cifar10", size: 32, shortSide: 32, limit: 10_000 },
-  backbone: { name: "resnet18", stem: "cifar", width: 16 } as never,
-  method,
-  optimizer: {
-    name: "sgd",
-    momentum: 0.9,
-    weightDecay: 5e-4,
-    lr: { schedule: "cosine", peak: 0.06, warmupEpochs: 1 },
-  } as never,
-  batchSize: 128,
-  epochs: 15,
-  pixels: "pil",
-  evaluate: { everyEpochs: 3 },
-});
-const anchorView = { blur: null, normalize: { mean: [...cifarStatistics.mean], std: [...cifarStatistics.std] } };
+export type { Listed };
 
 export const recipes = {
   /** The main job: about nine hundred small photographs of clothes that come with the package. */
@@ -79,18 +60,10 @@ export const recipes = {
       summary: "MoCo-v2 without shuffle-BN, ResNet-18 of width 16, 10,000 images of CIFAR-10",
     },
   },
-  "densecl-r18-64": {
-    paper: "Wang et al., CVPR 2021, arXiv 2011.09157",
-    recipe: {
-      summary: "DenseCL, ResNet-18 with the CIFAR stem, 64 px, any folder of images",
-      data: { name: "imageFolder", size: 64 },
-      backbone: { name: "resnet18", stem: "cifar", width: 32, init: "fan_in" } as never,
-      method: { name: "densecl", queueSize: 4096, momentum: 0.99, hiddenDim: 256 } as never,
-      optimizer: { name: "sgd", lr: { schedule: "cosine", peak: 0.06 } } as never,
-      batchSize: 64,
-      epochs: 100,
-      evaluate: { everyEpochs: 10 },
-    },
-  },
+  ...denseclRecipes,
+  ...apsRecipes,
+  ...byolRecipes,
+  ...isdRecipes,
+  ...mocov3Recipes,
 } satisfies Record<string, Listed>;
 export type RecipeName = keyof typeof recipes;

@@ -2,10 +2,11 @@
 import { z } from "zod";
 import { backbones } from "../../graphs/backbones/index.js";
 import type { Clipping } from "../../graphs/clipping.js";
-import { methods } from "../../graphs/methods/index.js";
+import { faithfully, methods, type Method } from "../../graphs/methods/index.js";
 import { optimizers } from "../../graphs/optimizers.js";
 import { cachings, datasets, type Caching } from "../../src/data/index.js";
 import { unknownName } from "../../src/names.js";
+import type { Schedule } from "../../src/schedules.js";
 
 const positive = z.number().int().positive();
 const number = z.number().finite();
@@ -22,15 +23,17 @@ const schedule = z.union([
     per: z.enum(["step", "epoch"]).optional(),
     warmup: z.enum(["plusOne", "fromZero", "toPeak"]).optional(),
     from: z.enum(["warmup", "start"]).optional(),
+    capped: z.boolean().optional(),
     reached: z.enum(["after", "last"]).optional(),
   }),
   z.strictObject({
     schedule: z.literal("step"),
     peak: number,
-    milestones: z.array(number),
+    milestones: z.array(number).readonly(),
     gamma: number.optional(),
     warmupEpochs: number.nonnegative().optional(),
   }),
+  z.strictObject({ schedule: z.literal("delayed"), value: number, startStep: z.number().int().nonnegative() }),
 ]);
 
 /** Parts of a view that a recipe may replace; null takes a part away. */
@@ -56,7 +59,8 @@ const view = z.strictObject({
 
 /** The type of a default, with that default; numbers that a method schedules may be schedules. */
 function optionOf(value: unknown, scheduled: boolean) {
-  if (typeof value === "number") return scheduled ? schedule.default(value) : number.default(value);
+  if (scheduled) return schedule.default(value as Schedule);
+  if (typeof value === "number") return number.default(value);
   if (typeof value === "boolean") return z.boolean().default(value);
   return z.string().default(String(value));
 }
@@ -78,6 +82,7 @@ const named = (kind: string, registry: Record<string, unknown>, options: z.ZodTy
 const methodChoices = Object.entries(methods).map(([name, m]) =>
   choice(name, m.defaults, Object.keys((m.scalars as ((o: object) => object) | undefined)?.(m.defaults) ?? {}), {
     view: view.optional(),
+    ...("released" in m && { faithful: z.boolean().default(false) }),
   }),
 );
 
@@ -153,8 +158,19 @@ export interface Recipe {
 /** A checked recipe with all defaults; errors name the place, what was expected and what came. */
 export function resolveRecipe(input: unknown): Recipe {
   const result = recipeSchema.safeParse(input);
-  if (result.success) return result.data as unknown as Recipe;
+  if (result.success) return released(result.data as unknown as Recipe, input as RecipeInput);
   throw new Error(result.error.issues.map((issue) => sentence(issue, input)).join("\n"));
+}
+
+/** What `method.faithful` sets is written out; an option that says otherwise is refused. */
+function released(recipe: Recipe, { method: asked }: RecipeInput): Recipe {
+  const method = faithfully(methods[recipe.method.name] as unknown as Method<Recipe["method"]>, recipe.method);
+  for (const [option, value] of Object.entries(method))
+    if (option in asked && value !== recipe.method[option])
+      throw new Error(
+        `method.${option}=${JSON.stringify(recipe.method[option])} contradicts method.faithful, which sets it to ${JSON.stringify(value)}. Leave one of them out.`,
+      );
+  return { ...recipe, method };
 }
 
 function sentence(issue: z.core.$ZodIssue, input: unknown): string {
@@ -199,7 +215,11 @@ function knownKeys(path: readonly PropertyKey[], input: unknown): string[] {
   if (registry?.[name])
     return [
       ...Object.keys(registry[name].defaults),
-      ...(head === "optimizer" ? ["lr", ...Object.keys(clipping)] : head === "method" ? ["view"] : []),
+      ...(head === "optimizer"
+        ? ["lr", ...Object.keys(clipping)]
+        : head === "method"
+          ? ["view", ...("released" in registry[name] ? ["faithful"] : [])]
+          : []),
     ];
   const part = (recipeSchema.shape as Record<string, unknown>)[head as string] as { shape?: object } | undefined;
   return Object.keys(part?.shape ?? { everyEpochs: 0, k: 0, temperature: 0, everySteps: 0, keep: 0 });

@@ -4,6 +4,7 @@ import type { Scope } from "../scope.js";
 import { smallAlexNet } from "./alexnet.js";
 import { onnx } from "./onnx.js";
 import { resnet18, resnet34, resnet50 } from "./resnet.js";
+import { mocoVitBase, mocoVitSmall } from "./mocoVit.js";
 import { vitBase, vitSmall, vitTiny } from "./vit.js";
 
 export interface Features {
@@ -22,6 +23,8 @@ export interface Backbone<Options> {
   width(options: Options): number;
   /** image [B,3,H,W], normalised → features; `tokens` [B,N] int64, where the network can, runs only those patches. */
   forward(s: Scope, image: Value, options: Options, tokens?: Value): Features;
+  /** Patches a side of an image of `size` pixels, where `tokens` may be chosen. */
+  grid?(options: Options, size: number): number;
   /** The intermediate maps, stem first, where the network has stages. */
   stages?(s: Scope, image: Value, options: Options): Value[];
 }
@@ -34,6 +37,8 @@ export const backbones = {
   vitTiny,
   vitSmall,
   vitBase,
+  mocoVitSmall,
+  mocoVitBase,
   smallAlexNet,
   onnx,
 } satisfies Record<string, Backbone<any>>;

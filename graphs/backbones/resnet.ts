@@ -1,7 +1,7 @@
 /** ResNet (He et al., CVPR 2016, arXiv 1512.03385), v1.5 as in torchvision: names, stride in the 3×3, initial distributions. */
 import { Add, MaxPool, Relu, spatialMean } from "../../src/ops/index.js";
 import type { Value } from "../../src/onnx/graph.js";
-import { batchNorm, conv, kaimingNormal } from "../layers.js";
+import { batchNorm, conv, kaimingNormal, zerosInit } from "../layers.js";
 import type { Scope } from "../scope.js";
 import type { Backbone } from "./index.js";
 
@@ -12,9 +12,11 @@ export interface ResNetOptions {
   width: number;
   /** Kaiming-normal fan: torchvision's fan_out, or DenseCL's fan_in */
   init: "fan_out" | "fan_in";
+  /** The last BatchNorm of each block starts at γ = 0, so that blocks start as identities. */
+  zeroInitResidual: boolean;
 }
 
-const defaults: ResNetOptions = { stem: "imagenet", width: 64, init: "fan_out" };
+const defaults: ResNetOptions = { stem: "imagenet", width: 64, init: "fan_out", zeroInitResidual: false };
 
 /** conv → BN, bias-free; the convolution's name ends where its BatchNorm's does (conv1/bn1, downsample.0/downsample.1) */
 function convBn(
@@ -25,11 +27,13 @@ function convBn(
   kernel: number,
   stride: number,
   o: ResNetOptions,
+  last = false,
 ): Value {
   const fan = (o.init === "fan_out" ? out : (x.shape[1] as number)) * kernel * kernel;
   return batchNorm(
     s.child(names[1]),
     conv(s.child(names[0]), x, out, kernel, { strides: [stride, stride], init: kaimingNormal(fan) }),
+    last && o.zeroInitResidual ? { start: { weight: zerosInit } } : {},
   );
 }
 const nth = (i: number): [string, string] => [`conv${i}`, `bn${i}`];
@@ -45,14 +49,14 @@ type Block = (s: Scope, x: Value, width: number, stride: number, o: ResNetOption
 
 const basicBlock: Block = (s, x, width, stride, o) => {
   const y = Relu(convBn(s, nth(1), x, width, 3, stride, o));
-  const z = convBn(s, nth(2), y, width, 3, 1, o);
+  const z = convBn(s, nth(2), y, width, 3, 1, o, true);
   return Relu(Add(z, shortcut(s, x, width, stride, o)));
 };
 
 const bottleneck: Block = (s, x, width, stride, o) => {
   const y = Relu(convBn(s, nth(1), x, width, 1, 1, o));
   const z = Relu(convBn(s, nth(2), y, width, 3, stride, o));
-  const w = convBn(s, nth(3), z, 4 * width, 1, 1, o);
+  const w = convBn(s, nth(3), z, 4 * width, 1, 1, o, true);
   return Relu(Add(w, shortcut(s, x, 4 * width, stride, o)));
 };
 

@@ -19,9 +19,9 @@ import {
   transposed,
   Unsqueeze,
 } from "../../src/ops/index.js";
-import { conv, gelu, layerNorm, linear } from "../layers.js";
+import { conv, gelu, layerNorm, linear, xavierUniform, zerosInit, type LinearOptions } from "../layers.js";
 import type { Scope } from "../scope.js";
-import type { Backbone } from "./index.js";
+import type { Backbone, Features } from "./index.js";
 
 export interface ViTOptions {
   embedDim: number;
@@ -33,33 +33,50 @@ export interface ViTOptions {
   patchSize: number;
   qkvBias: boolean;
   epsilon: number;
+  /** Linear layers: PyTorch's default, or MoCo-v3's Xavier (q, k and v each on its own fan) with biases at 0 */
+  init: "torch" | "xavier";
 }
 
+const initial = ({ init }: ViTOptions, fanIn: number, fanOut: number): LinearOptions =>
+  init === "xavier" ? { init: xavierUniform(fanIn, fanOut), biasInit: zerosInit } : {};
+
 /** softmax(q·kᵀ/√d)·v over H heads: x [B,N,D] */
-export function attention(s: Scope, x: Value, heads: number, qkvBias: boolean): Value {
+export function attention(s: Scope, x: Value, o: ViTOptions): Value {
   const [n, d] = x.shape.slice(1) as [number, number];
-  const qkv = Reshape(linear(s.child("qkv"), x, 3 * d, { bias: qkvBias }), [0, n, 3, heads, d / heads]);
+  const [heads, own] = [o.numHeads, initial(o, d, d)];
+  const qkv = Reshape(linear(s.child("qkv"), x, 3 * d, { bias: o.qkvBias, ...own }), [0, n, 3, heads, d / heads]);
   const [q, k, v] = Split(Transpose(qkv, { perm: [2, 0, 3, 1, 4] }), [1, 1, 1], { axis: 0 }).map((t) =>
     Squeeze(t, [0]),
   ); // [B,H,N,D/H]
   const weights = Softmax(Mul(MatMul(q!, transposed(k!)), (d / heads) ** -0.5)); // [B,H,N,N]
   const mixed = Reshape(Transpose(MatMul(weights, v!), { perm: [0, 2, 1, 3] }), [0, n, d]);
-  return linear(s.child("proj"), mixed, d);
+  return linear(s.child("proj"), mixed, d, own);
 }
 
 /** x + attention(norm(x)), then x + mlp(norm(x)) */
 export function block(s: Scope, x: Value, o: ViTOptions): Value {
   const d = x.shape.at(-1) as number;
-  const attended = Add(x, attention(s.child("attn"), layerNorm(s.child("norm1"), x, o.epsilon), o.numHeads, o.qkvBias));
+  const wide = d * o.mlpRatio;
+  const attended = Add(x, attention(s.child("attn"), layerNorm(s.child("norm1"), x, o.epsilon), o));
   const m = s.child("mlp");
-  const hidden = gelu(m, linear(m.child("fc1"), layerNorm(s.child("norm2"), attended, o.epsilon), d * o.mlpRatio));
-  return Add(attended, linear(m.child("fc2"), hidden, d));
+  const hidden = gelu(
+    m,
+    linear(m.child("fc1"), layerNorm(s.child("norm2"), attended, o.epsilon), wide, initial(o, d, wide)),
+  );
+  return Add(attended, linear(m.child("fc2"), hidden, d, initial(o, wide, d)));
+}
+
+/** Pixels a side of a patch, which must divide the image. */
+export function checkedPatch(s: Scope, image: Value, { patchSize }: ViTOptions): number {
+  const side = image.shape[2] as number;
+  if (side % patchSize) throw new Error(`${s.path || "vit"}: ${side} px do not divide into patches of ${patchSize}.`);
+  return patchSize;
 }
 
 /** Patches with their positions [B,N,D], the kept ones only if `tokens` [B,n] says so, class token first. */
 function embedded(s: Scope, image: Value, o: ViTOptions, tokens?: Value): Value {
   const d = o.embedDim;
-  const p = o.patchSize;
+  const p = checkedPatch(s, image, o);
   const patches = conv(s.child("patchify"), image, d, p, {
     bias: true,
     strides: [p, p],
@@ -68,21 +85,27 @@ function embedded(s: Scope, image: Value, o: ViTOptions, tokens?: Value): Value 
   const [h, w] = patches.shape.slice(2) as [number, number];
   const flat = Transpose(Reshape(patches, [0, d, h * w]), { perm: [0, 2, 1] });
   const positions = s.parameter("pos_embedding", [h * w, 1, d], { name: "truncatedNormal", std: 0.02 });
-  let x = Add(flat, Transpose(positions, { perm: [1, 0, 2] }));
-  if (tokens) {
-    const n = tokens.shape[1] as number;
-    x = GatherElements(x, Expand(Unsqueeze(tokens, [2]), [1, n, d]), { axis: 1 });
-  }
+  const x = kept(Add(flat, Transpose(positions, { perm: [1, 0, 2] })), tokens);
   const cls = s.parameter("cls_token", [1, 1, d], { name: "truncatedNormal", std: 0.02 });
   return Concat([perImage(cls, x), x], { axis: 1 });
 }
 
+/** The chosen ones of patches [B,N,D]: [B,n,D] */
+export function kept(x: Value, tokens?: Value): Value {
+  if (!tokens) return x;
+  const index = Expand(Unsqueeze(tokens, [2]), [1, tokens.shape[1] as number, x.shape[2] as number]);
+  return GatherElements(x, index, { axis: 1 });
+}
+
 /** cls [1,1,D] once an image; where the batch is a symbol, zeros of the first token's shape carry it */
-function perImage(cls: Value, x: Value): Value {
+export function perImage(cls: Value, x: Value): Value {
   const [b] = x.shape;
   if (typeof b === "number") return Expand(cls, [b, 1, cls.shape[2] as number]);
   return Add(Mul(Slice(x, { starts: [0], ends: [1], axes: [1] }), 0), cls);
 }
+
+/** The class token [B,D] of tokens [B,1+N,D]. */
+export const classToken = (tokens: Value): Value => Squeeze(Slice(tokens, { starts: [0], ends: [1], axes: [1] }), [1]);
 
 /** Every token after the last norm: [B,1+N,D] */
 export function vitTokens(s: Scope, image: Value, o: ViTOptions, tokens?: Value): Value {
@@ -91,19 +114,21 @@ export function vitTokens(s: Scope, image: Value, o: ViTOptions, tokens?: Value)
   return layerNorm(s.child("layer_norm"), x, o.epsilon);
 }
 
+/** features: the class token; map: the other tokens [B,D,h,w], or [B,n,D] where only some ran */
+export function outputs(all: Value, image: Value, o: ViTOptions, chosen: boolean): Features {
+  const side = (image.shape[2] as number) / o.patchSize;
+  const rest = Slice(all, { starts: [1], ends: [2 ** 31 - 1], axes: [1] });
+  const map = chosen ? rest : Reshape(Transpose(rest, { perm: [0, 2, 1] }), [0, o.embedDim, side, -1]);
+  return { map, features: classToken(all) };
+}
+
 const vit = (summary: string, embedDim: number, numHeads: number, patchSize: number): Backbone<ViTOptions> => ({
   summary,
   anySize: false,
-  defaults: { embedDim, depth: 12, numHeads, mlpRatio: 4, patchSize, qkvBias: false, epsilon: 1e-5 },
+  defaults: { embedDim, depth: 12, numHeads, mlpRatio: 4, patchSize, qkvBias: false, epsilon: 1e-5, init: "torch" },
   width: (o) => o.embedDim,
-  forward(s, image, o, tokens) {
-    const all = vitTokens(s, image, o, tokens);
-    const features = Squeeze(Slice(all, { starts: [0], ends: [1], axes: [1] }), [1]);
-    const side = (image.shape[2] as number) / o.patchSize;
-    const rest = Slice(all, { starts: [1], ends: [2 ** 31 - 1], axes: [1] });
-    const map = tokens ? rest : Reshape(Transpose(rest, { perm: [0, 2, 1] }), [0, o.embedDim, side, -1]);
-    return { map, features };
-  },
+  grid: (o, size) => size / o.patchSize,
+  forward: (s, image, o, tokens) => outputs(vitTokens(s, image, o, tokens), image, o, tokens !== undefined),
 });
 
 export const vitTiny = vit("ViT-Tiny, 5.4 M parameters, patch 2", 192, 3, 2);

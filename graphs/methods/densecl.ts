@@ -15,18 +15,22 @@ import {
   ArgMax,
   Expand,
   GatherElements,
+  Gemm,
   MatMul,
   Mul,
   ReduceMean,
+  ReduceSum,
   Relu,
   Reshape,
+  Softmax,
+  Split,
   stopGradient,
   Sub,
   Transpose,
   transposed,
   Unsqueeze,
 } from "../../src/ops/index.js";
-import { conv, kaimingNormal, l2normalize, linear, zerosInit } from "../layers.js";
+import { adaptiveAveragePool, conv, kaimingNormal, l2normalize, linear, zerosInit } from "../layers.js";
 import type { Scope } from "../scope.js";
 import {
   cosines,
@@ -42,21 +46,42 @@ import {
 import type { Embeddings, Method } from "./index.js";
 
 export interface DenseclOptions extends MocoOptions {
-  /** λ: weight of the dense loss. 0.5 in the paper; 0 is MoCo-v2. */
+  /**
+   * λ: weight of the dense loss. 0.5 in the paper; 0 is MoCo-v2. The authors advise { schedule: "delayed", value: 0.5, startStep: 10000 }
+   * where it does not settle, and leave that out of every recipe of theirs.
+   */
   lossLambda: number;
+  /** S: the map is pooled to S × S before the dense head and before the match; 0: as it is. */
+  numGrid: number;
 }
 
 /** Two heads on C5 [N,C,S,S]: global Linear–ReLU–Linear on the mean, dense 1×1 Conv–ReLU–Conv; no BN. necks.py DenseCLNeck */
-export function neck(s: Scope, map: Value, hiddenDim: number, outDim: number): { global: Value; dense: Value } {
+export function neck(
+  s: Scope,
+  map: Value,
+  hiddenDim: number,
+  outDim: number,
+  numGrid = 0,
+): { global: Value; dense: Value } {
   const [mlp, mlp2] = [s.child("mlp"), s.child("mlp2")];
   const width = map.shape[1] as number;
   const head = (i: number, x: Value, out: number, fan: number) =>
     linear(mlp.child(i), x, out, { init: kaimingNormal(fan), biasInit: zerosInit });
   const mean = ReduceMean(map, { axes: [2, 3], keepdims: 0 });
   const global = head(2, Relu(head(0, mean, hiddenDim, width)), outDim, hiddenDim); // [N, D]
-  const hidden = Relu(conv(mlp2.child(0), map, hiddenDim, 1, { bias: true }));
+  const hidden = Relu(conv(mlp2.child(0), pooled(map, numGrid), hiddenDim, 1, { bias: true }));
   const grid = conv(mlp2.child(2), hidden, outDim, 1, { bias: true }); // [N, D, S, S]
   return { global, dense: Reshape(grid, [0, 0, -1]) };
+}
+
+/** The map at S × S. */
+function pooled(map: Value, numGrid: number): Value {
+  const side = Math.min(...(map.shape.slice(2) as number[]));
+  if (numGrid > side)
+    throw new Error(
+      `densecl: method.numGrid is ${numGrid}, but the feature map has ${side} cells a side. Lower numGrid, or raise data.size.`,
+    );
+  return numGrid ? adaptiveAveragePool(map, numGrid) : map;
 }
 
 /** Cells [N,C,P] as unit vectors. */
@@ -66,10 +91,50 @@ const cells = (x: Value): Value => l2normalize(x, 1);
 export const matched = (featQ: Value, featK: Value): Value =>
   ArgMax(MatMul(transposed(cells(featQ)), cells(featK)), { axis: 2, keepdims: 0 });
 
-/** What the loss needs of one branch: C5 cells, global vector, dense cells, all as they leave the network. */
-function branch(s: Scope, map: Value, hiddenDim: number, outDim: number): Value[] {
-  const { global, dense } = neck(s.child("neck"), map, hiddenDim, outDim);
-  return [Reshape(map, [0, 0, -1]), global, dense];
+/**
+ * What the loss needs of one branch: C5 cells, global vector, dense cells, all as they leave the network. C5 is pooled as the head's
+ * input is: the released code matches at C5's own resolution, and so fails wherever num_grid is set.
+ */
+function branch(s: Scope, map: Value, { hiddenDim, outDim, numGrid }: DenseclOptions): Value[] {
+  const { global, dense } = neck(s.child("neck"), map, hiddenDim, outDim, numGrid);
+  return [Reshape(pooled(map, numGrid), [0, 0, -1]), global, dense];
+}
+
+/** Most logits [rows, 1+K] held at once: 64 MB of float32. */
+const heldLogits = 2 ** 24;
+
+/**
+ * InfoNCE of unit rows r [M,D] with their positives t [M,D] and a queue [K,D], at most `held` logits at a time. The gradient is put in
+ * by hand, so that no block's logits wait for the backward pass: with p = softmax([r·t, r·queue]/τ) of a block of m rows,
+ * ∂L/∂r = ((p₀ − 1)·t + p₁…·queue)/(τm), which enters as L + ⟨∂L/∂r, r − r⟩ with all but one r constant.
+ */
+export function blockedInfoNce(
+  r: Value,
+  t: Value,
+  queue: Value,
+  temperature: number,
+  held = heldLogits,
+): { loss: Value; top1: Value } {
+  const [total, k] = [r.shape[0] as number, queue.shape[0] as number];
+  const most = Math.max(1, Math.floor(held / (1 + k)));
+  const lengths = Array.from({ length: Math.ceil(total / most) }, (_, i) => Math.min(most, total - i * most));
+  const blocks = (x: Value) => (lengths.length > 1 ? Split(x, lengths, { axis: 0 }) : [x]);
+  const [rows, positives] = [blocks(r), blocks(t)];
+  let sum: { loss: Value; top1: Value } | undefined;
+  lengths.forEach((m, i) => {
+    const [row, positive] = [rows[i]!, positives[i]!];
+    const fixed = stopGradient(row);
+    // + 0·(the blocks before): else the runtime computes the logits of all blocks first
+    const inTurn = sum ? Add(fixed, Mul(stopGradient(Add(sum.loss, sum.top1)), 0)) : fixed;
+    const scores = logits(inTurn, positive, queue, temperature);
+    const { loss, top1 } = infoNce(scores);
+    const [p0, rest] = Split(Softmax(scores), [1, k], { axis: 1 });
+    const gradient = Mul(Add(Mul(Sub(p0!, 1), positive), Gemm(rest!, queue)), 1 / (temperature * m));
+    const zero = ReduceSum(Mul(stopGradient(gradient), Sub(row, fixed)), { keepdims: 0 });
+    const own = { loss: Mul(Add(loss, zero), m / total), top1: Mul(top1, m / total) };
+    sum = sum ? { loss: Add(sum.loss, own.loss), top1: Add(sum.top1, own.top1) } : own;
+  });
+  return sum!;
 }
 
 export const densecl: Method<DenseclOptions> = {
@@ -83,21 +148,24 @@ export const densecl: Method<DenseclOptions> = {
     outDim: 128,
     bnGroups: 4,
     lossLambda: 0.5,
+    numGrid: 0,
   },
   encoder: "student.backbone",
+  // with num_grid set, the released match points outside its grid and stops
+  released: () => ({ numGrid: 0 }),
 
   views: ({ view }, size) => [mocoView(size, view)],
   scalars: ({ momentum, lossLambda }) => ({ momentum, lossLambda }),
   draws: ({ bnGroups }, b) => shuffleSpecs(bnGroups, b),
   draw: (random, { bnGroups }, b) => shuffleDraw(random, bnGroups, b),
 
-  embed(s, network, inputs, { hiddenDim, outDim, bnGroups }): Embeddings {
+  embed(s, network, inputs, options): Embeddings {
     const [xq, xk] = queryAndKey(inputs.views!);
     const student = s.child("student");
     const teacher = s.ema("teacher", student, s.scalar("momentum"));
-    const run = (net: Scope, x: Value) => branch(net, network(net.child("backbone"), x).map, hiddenDim, outDim);
+    const run = (net: Scope, x: Value) => branch(net, network(net.child("backbone"), x).map, options);
     const [featQ, q, qGrid] = run(student, xq);
-    const [featK, k, kGrid] = shuffled(teacher, xk, inputs, bnGroups, run);
+    const [featK, k, kGrid] = shuffled(teacher, xk, inputs, options.bnGroups, run);
     return { featQ: featQ!, q: q!, qGrid: qGrid!, featK: featK!, k: k!, kGrid: kGrid! };
   },
 
@@ -118,7 +186,7 @@ export const densecl: Method<DenseclOptions> = {
     const index = Expand(Unsqueeze(match, [1]), [n, d!, p!]);
     const positives = GatherElements(cells(kGrid!), index, { axis: 2 }); // t_c(i) [N, D, P]
     const rows = (x: Value) => Reshape(Transpose(x, { perm: [0, 2, 1] }), [n * p!, d!]);
-    const dense = infoNce(logits(rows(cells(qGrid!)), rows(positives), queue2, temperature));
+    const dense = blockedInfoNce(rows(cells(qGrid!)), rows(positives), queue2, temperature);
 
     const lambda = s.scalar("lossLambda");
     const [k1, k2] = keys(all);

@@ -6,7 +6,7 @@ import fc from "fast-check";
 import { packageStep, readArtifacts, writeArtifacts } from "../../src/artifacts/index.js";
 import { readCheckpoint, writeCheckpoint } from "../../src/artifacts/odtc.js";
 import { readSafetensors, writeSafetensors } from "../../src/artifacts/safetensors.js";
-import { checkpointSteps, newestCheckpoint, saveCheckpoint } from "../../src/checkpoints.js";
+import { checkFits, checkpointSteps, newestCheckpoint, saveCheckpoint } from "../../src/checkpoints.js";
 import { openApi } from "../../src/engines/native/api.js";
 import { initialTensors } from "../../src/step.js";
 import { scalar, tensor, zeros, type Tensors } from "../../src/tensor.js";
@@ -118,7 +118,7 @@ describe("checkpoints of a run", () => {
   const step = tinyStep("mocov2", "training");
   const { manifest, initial } = packageStep(step, initialTensors(step, 0), []);
   const tensors = { ...initial, step: scalar(5, "int64") };
-  const progress = (n: number) => ({ step: n, epoch: 0, batch: n, broken: [3], threads: 2 });
+  const progress = (n: number) => ({ step: n, epoch: 0, batch: n, inner: 0, broken: [3], threads: 2 });
   let dir: string;
   beforeEach(async () => (dir = await mkdtemp(join(tmpdir(), "checkpoints-"))));
   afterEach(() => rm(dir, { recursive: true }));
@@ -141,6 +141,14 @@ describe("checkpoints of a run", () => {
     const said: string[] = [];
     assert.equal((await newestCheckpoint(dir, (s) => said.push(s)))!.progress.step, 10);
     assert.match(said[0]!, /step-20\/checkpoint cannot be used: Not a whole checkpoint/);
+  });
+  it("of another method are refused in a sentence", () => {
+    const other = packageStep(tinyStep("byol", "training"), {}, []).manifest;
+    assert.throws(
+      () => checkFits(other, tensors, "The checkpoint at step 5 of runs/a"),
+      /^Error: The checkpoint at step 5 of runs\/a is of another method or network: it lacks \d+ tensors \("student\.projector\.1\.weight" …\), it has \d+ that are not in the step \(".*" …\)\. Continue it with its own recipe, or start from its weights with --init\.$/,
+    );
+    checkFits(manifest, tensors, "its own");
   });
   it("leave the older ones alone where a new one cannot be written", async () => {
     await saveCheckpoint(dir, manifest, tensors, progress(10), 2);

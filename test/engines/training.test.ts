@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { MethodName } from "../../graphs/methods/index.js";
 import { packageStep } from "../../src/artifacts/index.js";
 import type { TrainingSession } from "../../src/engines/index.js";
 import { openEngine } from "../../src/engines/native/index.js";
@@ -26,7 +27,7 @@ function apart(a: Tensors, b: Tensors): [string, number] {
 }
 
 async function sessionsOf(
-  method: "simclr" | "mocov2" | "densecl",
+  method: MethodName,
   which: TinyNetwork = "resnet",
 ): Promise<[TrainingSession, TrainingSession]> {
   const training = tinyStep(method, "training", which);
@@ -44,6 +45,8 @@ describe("the two packagings of a step", () => {
     ["simclr", "vit"],
     ["mocov2", "geluResnet"],
     ["densecl", "vit"],
+    ["mocov3", "mocoVit"],
+    ["isd", "vit"],
   ] as const)
     it(`${method} on a ${which}: from equal parameters and state, 50 steps are equal one by one`, async () => {
       const [training, portable] = await sessionsOf(method, which);

@@ -37,7 +37,16 @@ export interface Outcome {
 
 export const numbers = (v: ArrayLike<number | bigint> | number): number[] =>
   typeof v === "number" ? [v] : Array.from(v as ArrayLike<number>, Number);
-export const expected = (v: any): number[] => (typeof v === "number" ? [v] : Array.isArray(v) ? v : v.data);
+export const expected = (v: any): number[] => {
+  if (typeof v === "number" || typeof v === "boolean") return [Number(v)];
+  return Array.isArray(v) ? v.flatMap(expected) : v.data;
+};
+export const norm = (v: ArrayLike<number>): number => Math.hypot(...Array.from(v));
+/** Tensors of one shape as one [count, …]: views from images. */
+export function stacked(tensors: readonly GoldenTensor[]): Tensor {
+  const data = tensors.flatMap((t) => t.data);
+  return tensor("float32", [tensors.length, ...tensors[0]!.shape], data);
+}
 export const given = (t: GoldenTensor, dtype: "float32" | "int64" = "float32"): Tensor =>
   tensor(dtype, t.shape, t.data);
 /** [dim, length] → [length, dim] */
@@ -60,7 +69,8 @@ export function compared(c: GoldenCase, got: Got, extraTolerance = 0): string[] 
       complaints.push(`${quantity}: not computed`);
       continue;
     }
-    const tolerance = Math.max(c.tolerance.float32_exceptions?.[quantity] ?? c.tolerance.float32, extraTolerance);
+    const own = c.tolerance.exact ? 0 : (c.tolerance.float32_exceptions?.[quantity] ?? c.tolerance.float32);
+    const tolerance = Math.max(own, extraTolerance);
     complaints.push(...distance(quantity, numbers(got[quantity]!), want, tolerance * (1 + largest(want))));
   }
   return complaints;

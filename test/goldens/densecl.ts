@@ -10,16 +10,16 @@ import { packageStep } from "../../src/artifacts/index.js";
 import { enqueue } from "../../src/engines/native/stateful.js";
 import type { NativeEngine } from "../../src/engines/native/index.js";
 import { input, type Dialect, type Value } from "../../src/onnx/graph.js";
-import { ReduceMean, Relu, Reshape } from "../../src/ops/index.js";
+import { Add, Mul, ReduceMean, ReduceSum, Relu, Reshape } from "../../src/ops/index.js";
 import { scheduled } from "../../src/schedules.js";
 import { initialTensors } from "../../src/step.js";
 import { scalar, tensor, zeros, type Tensor, type Tensors } from "../../src/tensor.js";
 import { evaluate } from "../evaluate.js";
 import { flipped, given, type GoldenCase, type GoldenTensor, type Got, type Kind } from "./case.js";
 
-const dialectOf = (engine: NativeEngine): Dialect => (engine.training ? "training" : "portable");
+export const dialectOf = (engine: NativeEngine): Dialect => (engine.training ? "training" : "portable");
 const origin = (engine: NativeEngine) => ({ path: "student", dialect: dialectOf(engine) });
-const valueLike = (engine: NativeEngine, name: string, t: GoldenTensor, shape = t.shape): Value =>
+export const valueLike = (engine: NativeEngine, name: string, t: GoldenTensor, shape = t.shape): Value =>
   input(name, "float32", shape, origin(engine));
 const cellsOf = (t: GoldenTensor): number[] =>
   t.shape.length === 4 ? [t.shape[0]!, t.shape[1]!, t.shape[2]! * t.shape[3]!] : t.shape;
@@ -42,7 +42,7 @@ const columns = (t: Tensor): number[] => {
 };
 
 /** A queue after `rows` were written at `pointer`. */
-function queueAfter(queue: Tensor, rows: Tensor, pointer: number): Tensor {
+export function queueAfter(queue: Tensor, rows: Tensor, pointer: number): Tensor {
   const copy = tensor("float32", queue.shape, queue.data as Float32Array);
   enqueue({ queue: { tensor: copy }, rows: { tensor: rows } }, pointer / rows.shape[0]!);
   return copy;
@@ -146,7 +146,7 @@ export async function emaOnce(
   return Array.from(out.next!.data as Float32Array);
 }
 
-async function emas(
+export async function emas(
   engine: NativeEngine,
   c: GoldenCase,
   pairs: [name: string, key: string, query: string][],
@@ -188,7 +188,6 @@ const neckPath = (name: string): string =>
   `${name.startsWith("mlp") ? "mlp" : "mlp2"}.${name.replace(/\D/g, "")}.${name.endsWith("w") ? "weight" : "bias"}`;
 
 const neckStep: Kind = async (engine, c) => {
-  if (c.options.num_grid) return undefined;
   const { hid, dim } = c.options as Record<string, number>;
   const { scope, collected } = rootScope(dialectOf(engine));
   const branch = (s: Scope, x: Value) => {
@@ -226,6 +225,35 @@ const neckStep: Kind = async (engine, c) => {
       neckNames.map((n) => [`ema_${n}`, `${n}_key`, n]),
     )),
   };
+};
+
+const neckAlone: Kind = async (engine, c) => {
+  const { scope, collected } = rootScope(dialectOf(engine));
+  const feat = valueLike(engine, "feat", c.inputs.feat as GoldenTensor);
+  const { mlp0_w: hidden, mlp2_w: out } = c.inputs as Record<string, GoldenTensor>;
+  const { global, dense } = neck(scope, feat, hidden!.shape[0]!, out!.shape[0]!, c.options.num_grid as number);
+  const sum = (x: Value) => ReduceSum(x, { keepdims: 0 });
+  const [grad] = gradients(Add(sum(global), sum(Mul(dense, dense))), [feat]);
+  const outputs = {
+    neck_global: global,
+    neck_dense: dense,
+    neck_pooled: ReduceMean(dense, { axes: [2], keepdims: 0 }),
+    grad_feat_of_sum_global_plus_sum_sq_dense: grad!,
+  };
+  const weights = Object.fromEntries(neckNames.map((n) => [neckPath(n), given(c.inputs[n] as GoldenTensor)]));
+  const got = await evaluate(engine, [feat, ...[...collected.parameters.values()].map((p) => p.value)], outputs, {
+    ...weights,
+    feat: given(c.inputs.feat as GoldenTensor),
+  });
+  return Object.fromEntries(Object.entries(got).map(([k, t]) => [k, t.data as Float32Array]));
+};
+
+const warmup: Kind = (_engine, c) => {
+  const { loss_lambda: value, start_iters: startStep } = c.options as Record<string, number>;
+  const iters = c.expect.iters as number[];
+  const at = (step: number) =>
+    scheduled({ schedule: "delayed", value: value!, startStep: startStep! }, step, { stepsPerEpoch: 100, epochs: 200 });
+  return Promise.resolve({ iters, loss_lambda: iters.map(at) });
 };
 
 export const ema: Kind = async (engine, c) => {
@@ -431,4 +459,14 @@ const shuffleBn: Kind = async (engine, c) => {
   return result;
 };
 
-export const denseclKinds: Record<string, Kind> = { step, neckStep, ema, queue, lr, trainSteps, shuffleBn };
+export const denseclKinds: Record<string, Kind> = {
+  step,
+  neckStep,
+  neck: neckAlone,
+  warmup,
+  ema,
+  queue,
+  lr,
+  trainSteps,
+  shuffleBn,
+};

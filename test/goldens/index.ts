@@ -2,19 +2,23 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { NativeEngine } from "../../src/engines/native/index.js";
+import { apsKinds } from "./aps.js";
 import { augmentComplaints } from "./augment.js";
 import { compared, type GoldenCase, type GoldenFile, type Kind, type Outcome } from "./case.js";
 import { denseclKinds, ema } from "./densecl.js";
-import { networkComplaints } from "./networks.js";
+import { isdKinds } from "./isd.js";
+import { networkComplaints, positionEmbedding } from "./networks.js";
 import { clip, optimizer, schedule } from "./optimizers.js";
 
 /** method → kind → what computes it. Kinds that are missing are not built yet. */
 const kinds: Record<string, Record<string, Kind>> = {
+  aps: apsKinds,
   densecl: denseclKinds,
+  isd: isdKinds,
   optimizers: { optimizer, clip, schedule },
 };
 /** Kinds whose meaning is the same in every file. */
-const common: Record<string, Kind> = { ema };
+const common: Record<string, Kind> = { ema, positionEmbedding };
 
 export async function readGolden(path: string): Promise<{ file: GoldenFile; cases: GoldenCase[] }> {
   const { cases, ...file } = JSON.parse(await readFile(path, "utf8")) as { cases: GoldenCase[]; method: string };

@@ -2,26 +2,15 @@
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { backbones, type Backbone, type BackboneName } from "../../graphs/backbones/index.js";
-import { vitTokens, type ViTOptions } from "../../graphs/backbones/vit.js";
+import { mocoVitTokens, sinCosPositions } from "../../graphs/backbones/mocoVit.js";
+import { classToken, vitTokens, type ViTOptions } from "../../graphs/backbones/vit.js";
 import { batchNorm, l2normalize, linear, mlp } from "../../graphs/layers.js";
+import { head } from "../../graphs/methods/mocov3.js";
 import { rootScope, type Mode, type Scope } from "../../graphs/scope.js";
 import { gradients } from "../../src/autodiff.js";
 import { readSafetensors } from "../../src/artifacts/safetensors.js";
 import { constantOf, input, type Dialect, type Value } from "../../src/onnx/graph.js";
-import {
-  Abs,
-  Add,
-  Cast,
-  Concat,
-  Greater,
-  Mul,
-  ReduceSum,
-  Relu,
-  Slice,
-  spatialMean,
-  Squeeze,
-  Sub,
-} from "../../src/ops/index.js";
+import { Abs, Add, Cast, Concat, Greater, Mul, ReduceSum, Relu, spatialMean, Sub } from "../../src/ops/index.js";
 import { sizeOf, tensor, zeros, type Tensor, type Tensors } from "../../src/tensor.js";
 import { evaluate } from "../evaluate.js";
 import { nodesOf, wideTensor, widener, withSides } from "../rewrite.js";
@@ -87,15 +76,8 @@ const vitOptions = (c: GoldenCase): ViTOptions => ({
   patchSize: (c.options.patch as number) ?? 2,
   qkvBias: Boolean(c.options.qkv_bias),
   epsilon: (c.options.layer_norm_eps as number) ?? 1e-5,
+  init: "torch",
 });
-
-/** 3-layer head of APS: Linear without bias, BN, ReLU, twice; then Linear and BN without γ and β. */
-const apsHead = (s: Scope, x: Value, hidden: number, out: number): Value =>
-  mlp(s, x, [
-    { width: hidden, bias: false, norm: "bn", relu: true },
-    { width: hidden, bias: false, norm: "bn", relu: true },
-    { width: out, bias: false, norm: "bnPlain" },
-  ]);
 
 const aps: Build = (s, { image1, image2, index1, index2 }, c) => {
   const o = vitOptions(c);
@@ -105,20 +87,44 @@ const aps: Build = (s, { image1, image2, index1, index2 }, c) => {
   const view = (image: Value, index: Value, n: 1 | 2): void => {
     const tokens = vitTokens(encoder, image, o, index);
     if (n === 1) out.view1_tokens_after_norm = tokens;
-    const cls = Squeeze(Slice(tokens, { starts: [0], ends: [1], axes: [1] }), [1]);
-    out[`z${n}`] = apsHead(encoder.child("fc"), cls, hidden, c.options.dim as number);
+    out[`z${n}`] = head(encoder.child("fc"), classToken(tokens), 3, hidden, c.options.dim as number, true);
   };
   view(image1!, index1!, 1);
   view(image2!, index2!, 2);
-  for (const n of [1, 2]) out[`p${n}`] = apsHead(s.child("predictor"), out[`z${n}`]!, hidden, c.options.dim as number);
+  for (const n of [1, 2])
+    out[`p${n}`] = head(s.child("predictor"), out[`z${n}`]!, 3, hidden, c.options.dim as number, true);
   out.concat_p1_p2 = Concat([out.p1!, out.p2!], { axis: 0 });
   return out;
 };
 
 const apsFinetune: Build = (s, { image }, c) => {
   const tokens = vitTokens(s, image!, vitOptions(c));
-  const cls = Squeeze(Slice(tokens, { starts: [0], ends: [1], axes: [1] }), [1]);
+  const cls = classToken(tokens);
   return { cls, logits: linear(s.child("fc"), cls, c.options.out_ndim as number) };
+};
+
+const mocoVit: Build = (s, { image, local }, c) => {
+  const o = {
+    ...backbones.mocoVitBase.defaults,
+    embedDim: c.options.embed_dim as number,
+    depth: c.options.depth as number,
+    numHeads: c.options.num_heads as number,
+    patchSize: c.options.patch as number,
+    epsilon: c.options.layer_norm_eps as number,
+    imageSize: c.options.image_size as number,
+  };
+  const run = (x: Value) => classToken(mocoVitTokens(s, x, o));
+  const [global, small] = [run(image!), run(local!)];
+  const [logits_global, logits_local] = [global, small].map((x) =>
+    linear(s.child("head"), x, widthOf(c, "head.weight")),
+  );
+  return {
+    global_cls: global,
+    local_cls: small,
+    logits_global: logits_global!,
+    logits_local: logits_local!,
+    logits: Concat([logits_global!, logits_local!], { axis: 0 }),
+  };
 };
 
 const layered: Build = (s, { x }, c) => {
@@ -152,6 +158,7 @@ function buildOf(variant: string): Build | undefined {
   if (variant === "small-alexnet") return smallAlexNet;
   if (variant === "aps-vit-finetune") return apsFinetune;
   if (variant.startsWith("aps-vit")) return aps;
+  if (variant === "cacr-moco-v3-vit") return mocoVit;
   return variant.startsWith("mlp-") ? layered : undefined;
 }
 
@@ -271,8 +278,13 @@ async function mode(
   return evaluate(engine, inputs, known, feeds);
 }
 
+export const positionEmbedding: Kind = (_engine, c) => {
+  const { grid_h: h, grid_w: w, embed_dim: d } = c.options as Record<string, number>;
+  return Promise.resolve({ pos_embed: sinCosPositions(h!, w!, d!) });
+};
+
 /** Quantities that a stage inside a network would have to hand out; the ones after them cover them. */
-const inside = /^view1_block\d+$/;
+const inside = /^(view1|global)_block\d+$/;
 
 /**
  * Complaints of a network case in one dialect. Where gradients alone are off, some ReLU inputs may lie on the other side of 0 in float32

@@ -1,0 +1,51 @@
+/** ISD: the paper's recipes (README of UMBCvision/ISD), and a small one. */
+import { anchor, anchorView, type Listed } from "./listed.js";
+
+const paper = "Tejankar et al., ICCV 2021, arXiv 2012.09259";
+const common = {
+  data: { name: "imageFolder", size: 224 },
+  batchSize: 256,
+  epochs: 200,
+  pixels: "pil",
+  evaluate: { everyEpochs: 20 },
+} as const;
+
+export const isdRecipes = {
+  "isd-r50-imagenet": {
+    paper,
+    cost: "about 140 h on 4 RTX 6000 (the same group's MSF, the same loop)",
+    recipe: {
+      ...common,
+      summary: "ISD plus, ResNet-50, 224 px, ImageNet, 200 epochs",
+      backbone: { name: "resnet50" } as never,
+      method: { name: "isd", queueSize: 128_000 } as never,
+      optimizer: { name: "sgd", lr: { schedule: "cosine", peak: 0.05, per: "epoch" } } as never,
+    },
+  },
+  "isd-r18-imagenet": {
+    paper,
+    recipe: {
+      ...common,
+      summary: "ISD v1 as released, ResNet-18, 224 px, ImageNet, 200 epochs",
+      backbone: { name: "resnet18" } as never,
+      method: {
+        name: "isd",
+        variant: "v1",
+        faithful: true,
+        queueSize: 128_000,
+        studentTemp: 0.02,
+        teacherTemp: 0.02,
+        momentum: 0.999,
+        augmentation: "strong/strong",
+      } as never,
+      optimizer: { name: "sgd", lr: { schedule: "step", peak: 0.01, milestones: [140, 180], gamma: 0.2 } } as never,
+    },
+  },
+  "isd-r18w16-cifar10": {
+    paper,
+    recipe: {
+      ...anchor({ name: "isd", bnGroups: 1, view: anchorView } as never),
+      summary: "ISD plus without shuffle-BN, ResNet-18 of width 16, 10,000 images of CIFAR-10",
+    },
+  },
+} satisfies Record<string, Listed>;

@@ -1,0 +1,30 @@
+/** What a recipe in the list is, and the small job on CIFAR-10 that several methods share. */
+import { cifarStatistics } from "../../src/views.js";
+import type { RecipeInput } from "./schema.js";
+
+export interface Listed {
+  recipe: RecipeInput;
+  paper: string;
+  /** What it takes: measured on 2 cores with the command, or on record for the authors' machines. */
+  cost?: string;
+  /** Measured by the command beside it; empty until then. */
+  expected?: string;
+}
+
+/** 10,000 images of CIFAR-10, ResNet-18 of width 16, 15 epochs, as the PyTorch runs in docs/results.md. */
+export const anchor = (method: RecipeInput["method"]): RecipeInput => ({
+  data: { name: "cifar10", size: 32, shortSide: 32, limit: 10_000 },
+  backbone: { name: "resnet18", stem: "cifar", width: 16 } as never,
+  method,
+  optimizer: {
+    name: "sgd",
+    momentum: 0.9,
+    weightDecay: 5e-4,
+    lr: { schedule: "cosine", peak: 0.06, warmupEpochs: 1 },
+  } as never,
+  batchSize: 128,
+  epochs: 15,
+  pixels: "pil",
+  evaluate: { everyEpochs: 3 },
+});
+export const anchorView = { blur: null, normalize: { mean: [...cifarStatistics.mean], std: [...cifarStatistics.std] } };
