@@ -5,6 +5,7 @@ const benches = {
   step: () => import("./step.js"),
   accumulate: () => import("./accumulate.js"),
   augment: () => import("./augment.js"),
+  logdet: () => import("./logDet.js"),
 } satisfies Record<string, () => Promise<{ main(args: string[]): Promise<void> }>>;
 
 const [name = "", ...args] = process.argv.slice(2);
