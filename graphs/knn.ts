@@ -1,7 +1,23 @@
 /** Weighted k-nearest neighbours as a graph (Wu et al., CVPR 2018, arXiv 1805.01978). */
 import { constant, input, type Value } from "../src/onnx/graph.js";
 import { toModel } from "../src/onnx/model.js";
-import { Equal, Exp, Gather, Gemm, MatMul, Mul, Squeeze, Sub, TopK, Unsqueeze, Where } from "../src/ops/index.js";
+import {
+  Equal,
+  Exp,
+  Gather,
+  Gemm,
+  MatMul,
+  Mul,
+  ReduceMean,
+  Squeeze,
+  Sub,
+  TopK,
+  Unsqueeze,
+  Where,
+} from "../src/ops/index.js";
+
+/** A bag of patches as one row an image: the mean over patches of features [P,N,D] → [N,D]. */
+export const bagMean = (features: Value): Value => ReduceMean(features, { axes: [0], keepdims: 0 });
 
 export interface KnnGraphOptions {
   /** Rows of the bank, feature width, classes. */
