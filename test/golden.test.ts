@@ -32,6 +32,7 @@ const training = { "training engine": trainingEngine };
 const both = { ...training, "portable engine": () => Promise.resolve(portableEngine()) };
 await suite("aps", both);
 await suite("bagssl", both);
+await suite("cacr", both);
 await suite("densecl", both);
 await suite("isd", both);
 await suite("optimizers", both);

@@ -10,6 +10,7 @@ import type { Scope } from "../scope.js";
 import { aps } from "./aps.js";
 import { bagssl } from "./bagssl.js";
 import { byol } from "./byol.js";
+import { cacr } from "./cacr.js";
 import { densecl } from "./densecl.js";
 import { isd } from "./isd.js";
 import { mocov2 } from "./mocov2.js";
@@ -67,6 +68,7 @@ export const methods = {
   aps,
   bagssl,
   byol,
+  cacr,
   densecl,
   isd,
   mocov2,

@@ -5,6 +5,7 @@ import type { NativeEngine } from "../../src/engines/native/index.js";
 import { apsKinds } from "./aps.js";
 import { augmentComplaints } from "./augment.js";
 import { bagsslKinds } from "./bagssl.js";
+import { cacrKinds } from "./cacr.js";
 import { compared, type GoldenCase, type GoldenFile, type Kind, type Outcome } from "./case.js";
 import { denseclKinds, ema } from "./densecl.js";
 import { isdKinds } from "./isd.js";
@@ -15,6 +16,7 @@ import { clip, optimizer, schedule } from "./optimizers.js";
 const kinds: Record<string, Record<string, Kind>> = {
   aps: apsKinds,
   bagssl: bagsslKinds,
+  cacr: cacrKinds,
   densecl: denseclKinds,
   isd: isdKinds,
   optimizers: { optimizer, clip, schedule },
