@@ -2,6 +2,7 @@
 import type { Value } from "../../src/onnx/graph.js";
 import type { Scope } from "../scope.js";
 import { resnet18, resnet34, resnet50 } from "./resnet.js";
+import { smallAlexnet } from "./alexnet.js";
 import { mocoVitBase, mocoVitSmall } from "./mocoVit.js";
 import { vitBase, vitSmall, vitTiny } from "./vit.js";
 
@@ -37,5 +38,6 @@ export const backbones = {
   vitBase,
   mocoVitSmall,
   mocoVitBase,
+  smallAlexnet,
 } satisfies Record<string, Backbone<any>>;
 export type BackboneName = keyof typeof backbones;

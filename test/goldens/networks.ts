@@ -1,6 +1,7 @@
 /** Networks against torchvision, timm and the papers' code: outputs, gradients and running statistics, from weights given by formula. */
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { alexnetBlocks } from "../../graphs/backbones/alexnet.js";
 import { backbones, type Backbone, type BackboneName } from "../../graphs/backbones/index.js";
 import { mocoVitTokens, sinCosPositions } from "../../graphs/backbones/mocoVit.js";
 import { classToken, vitTokens, type ViTOptions } from "../../graphs/backbones/vit.js";
@@ -66,6 +67,13 @@ const empEncoder: Build = (s, { image }, c) => {
     { width: c.options.z_dim as number },
   ]);
   return { ...out, pre_feature: pre, z: l2normalize(z) };
+};
+
+const smallAlexNet: Build = (s, { image }, c) => {
+  const blocks = alexnetBlocks(s, image!, { fcDim: widthOf(c, "blocks.6.0.weight") });
+  const last = s.child("blocks").child(7).child(0);
+  const embedding = l2normalize(linear(last, blocks[6]!, widthOf(c, "blocks.7.0.weight")));
+  return Object.fromEntries([...blocks, embedding].map((v, i) => [`block${i + 1}`, v]));
 };
 
 const vitOptions = (c: GoldenCase): ViTOptions => ({
@@ -148,6 +156,7 @@ function buildOf(variant: string): Build | undefined {
   if (variant === "resnet18" || variant === "resnet50")
     return (s, { image }, c) => classifier(s, resnetOutputs(variant, s, image!, {}), widthOf(c, "fc.weight"));
   if (variant === "resnet18-cifar-emp-encoder") return empEncoder;
+  if (variant === "small-alexnet") return smallAlexNet;
   if (variant === "aps-vit-finetune") return apsFinetune;
   if (variant.startsWith("aps-vit")) return aps;
   if (variant === "cacr-moco-v3-vit") return mocoVit;
