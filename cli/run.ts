@@ -3,6 +3,7 @@ import { createWriteStream, existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, truncate, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { bagFeatures } from "../evaluators/bag.js";
 import { collapsePanel, collapseWarning, type CollapsePanel } from "../evaluators/collapse.js";
 import { extractFeatures, imageBatches, normalizeRows, pixelFeatures } from "../evaluators/features.js";
 import { knn, type KnnResult } from "../evaluators/knn.js";
@@ -155,15 +156,13 @@ async function judge(
   val: Dataset | undefined,
 ) {
   const p = { size: info.size, resize: info.resize };
-  const own = await extractFeatures(engine, encoder, imageBatches(engine, train, p), train.length);
-  const judged = await scored(
-    engine,
-    own,
-    val && (await extractFeatures(engine, encoder, imageBatches(engine, val, p), val.length)),
-    recipe,
-    train,
-    val,
-  );
+  const { patches, patchScale: scale } = recipe.evaluate;
+  const features = (d: Dataset) =>
+    patches > 1
+      ? bagFeatures(engine, encoder, d, p, { patches, scale })
+      : extractFeatures(engine, encoder, imageBatches(engine, d, p), d.length);
+  const own = await features(train);
+  const judged = await scored(engine, own, val && (await features(val)), recipe, train, val);
   return { knn: judged, panel: collapsePanel(normalizeRows(own)) };
 }
 

@@ -1,8 +1,8 @@
 /** Frozen features of any encoder.onnx: the one path through which evaluators see a network. */
-import { augmentModel, centred, feedsOf, keyOf } from "../graphs/augment.js";
+import { augmentModel, centred, feedsOf, keyOf, type Draw } from "../graphs/augment.js";
 import { readModel } from "../src/onnx/model.js";
 import { augmenter } from "../src/data/augmenter.js";
-import type { Dataset } from "../src/data/index.js";
+import type { Dataset, Image } from "../src/data/dataset.js";
 import type { Engine } from "../src/engines/index.js";
 import type { Tensor } from "../src/tensor.js";
 import type { ViewSpec } from "../src/views.js";
@@ -53,8 +53,14 @@ export type ImageBatches = (
   progress?: (done: number) => void,
 ) => Promise<void>;
 
-/** Batches of unaugmented images, decoded while the previous batch is looked at. */
-export function imageBatches(engine: Engine, data: Dataset, p: Preprocessing, batchSize = 64): ImageBatches {
+/** Batches of images, decoded while the previous batch is looked at; `place` says what of image i is shown: its centre. */
+export function imageBatches(
+  engine: Engine,
+  data: Dataset,
+  p: Preprocessing,
+  batchSize = 64,
+  place: (image: Image, i: number) => Draw = (image) => centred(image, p.size, p.resize),
+): ImageBatches {
   return async (visit, progress) => {
     const view = square(p);
     const aug = augmenter(engine);
@@ -68,7 +74,7 @@ export function imageBatches(engine: Engine, data: Dataset, p: Preprocessing, ba
         ),
       );
       const { image } = await aug.batch(images, [view], (_v, _copy, i) => {
-        const d = centred(images[i]!, p.size, p.resize);
+        const d = place(images[i]!, start + i);
         return {
           key: keyOf(d, view, "float"),
           model: () => augmentModel(d, view, "float"),
