@@ -1,4 +1,4 @@
-/** The cases of python/step_bench.py, built here: the same networks, batches and losses. */
+/** A case for each method; where python/step_bench.py has it too, with the same network, batch and loss. */
 import { boundNetwork } from "../graphs/encoder.js";
 import { methods, type MethodName } from "../graphs/methods/index.js";
 import { optimizers, type OptimizerName } from "../graphs/optimizers.js";
@@ -39,7 +39,35 @@ export const cases = {
     batch: 4,
     size: 224,
   },
+  mocov3_r18_32: {
+    method: "mocov3",
+    options: { projectorLayers: 2, predictorNorm: false },
+    backbone: { name: "resnet18", stem: "cifar" },
+    batch: 32,
+    size: 32,
+  },
+  byol_r18_32: { method: "byol", options: {}, backbone: { name: "resnet18", stem: "cifar" }, batch: 32, size: 32 },
+  isd_r18_64: { method: "isd", options: { bnGroups: 1 }, backbone: { name: "resnet18" }, batch: 32, size: 64 },
+  aps_vitt2_32: { method: "aps", options: {}, backbone: { name: "vitTiny" }, batch: 32, size: 32 },
+  vicreg_r18_32: { method: "vicreg", options: {}, backbone: { name: "resnet18", stem: "cifar" }, batch: 32, size: 32 },
+  tcr_r18_32: {
+    method: "tcr",
+    options: { patches: 4 },
+    backbone: { name: "resnet18", stem: "cifar" },
+    batch: 16,
+    size: 32,
+  },
+  bagssl_r18_32: { method: "bagssl", options: {}, backbone: { name: "resnet18", stem: "cifar" }, batch: 32, size: 32 },
+  cacr_r18_32: {
+    method: "cacr",
+    options: { positives: 4 },
+    backbone: { name: "resnet18", stem: "cifar" },
+    batch: 16,
+    size: 32,
+  },
 } satisfies Record<string, Case>;
+/** The cases that python/step_bench.py builds too; the others print ours alone. */
+export const withPeer: readonly string[] = ["simclr_r18_32", "mocov2_r18_64", "densecl_r50_224"];
 export type CaseName = keyof typeof cases;
 
 export function caseStep(
@@ -60,12 +88,14 @@ export function caseStep(
   });
 }
 
+/** Normal numbers; whole-number inputs (tokens, permutations) count along their last axis. */
 export function caseInputs(step: TrainingStep): Tensors {
   return Object.fromEntries(
     step.inputs.map((v) => {
-      const t = zeros("float32", v.shape as number[]);
+      const t = zeros(v.dtype, v.shape as number[]);
       const r = random(0, v.name!);
-      for (let i = 0; i < t.data.length; i++) t.data[i] = r.normal();
+      const n = v.shape.at(-1) as number;
+      for (let i = 0; i < t.data.length; i++) t.data[i] = v.dtype === "int64" ? BigInt(i % n) : r.normal();
       return [v.name!, t];
     }),
   );

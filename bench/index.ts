@@ -10,6 +10,7 @@ const benches = {
   embed: () => import("./embed.js"),
   coco: () => import("./coco.js"),
   knn: () => import("./knn.js"),
+  logdet: () => import("./logDet.js"),
 } satisfies Record<string, () => Promise<{ main(args: string[]): Promise<void> }>>;
 
 const [name = "", ...args] = process.argv.slice(2);

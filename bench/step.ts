@@ -1,9 +1,9 @@
-/** npm run bench -- step [CASE…]: a training step here and in PyTorch eager, in alternating blocks, both mallocs of the peer. */
+/** npm run bench -- step [CASE…]: a training step of each method here, and where PyTorch eager has the case in alternating blocks, with both mallocs of the peer. */
 import { execFileSync } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { cases, type CaseName } from "./cases.js";
+import { cases, withPeer, type CaseName } from "./cases.js";
 import { python } from "./venv.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -20,8 +20,8 @@ const median = (values: number[]): number => [...values].sort((a, b) => a - b)[v
 export async function main(args: string[]): Promise<void> {
   const threads = String(availableParallelism());
   const names = (args.length ? args : Object.keys(cases)) as CaseName[];
-  const py = python();
   for (const name of names) {
+    const py = withPeer.includes(name) ? python() : undefined;
     const ours: Block[] = [];
     const peers: Record<string, Block[]> = { default: [], keep: [] };
     for (let round = 0; round < 2; round++) {
@@ -32,11 +32,11 @@ export async function main(args: string[]): Promise<void> {
           }),
         ),
       );
-      for (const malloc of ["keep", "default"])
+      for (const malloc of py ? ["keep", "default"] : [])
         peers[malloc]!.push(
           parsed(
             execFileSync(
-              py,
+              py!,
               [
                 join(root, "bench/python/step_bench.py"),
                 "--case",
@@ -58,6 +58,10 @@ export async function main(args: string[]): Promise<void> {
     }
     const speed = (blocks: Block[]) => median(blocks.map((b) => b.img_s));
     const memory = (blocks: Block[]) => Math.max(...blocks.map((b) => b.rss_mb_peak));
+    if (!py) {
+      process.stdout.write(`${name}: diptych ${speed(ours).toFixed(1)} img/s, ${memory(ours)} MB\n`);
+      continue;
+    }
     const best = Object.values(peers).sort((a, b) => speed(b) - speed(a))[0]!;
     process.stdout.write(
       `${name}: diptych ${speed(ours).toFixed(1)} img/s, ${memory(ours)} MB; PyTorch keep ${speed(peers.keep!).toFixed(1)} img/s, ${memory(peers.keep!)} MB, ` +

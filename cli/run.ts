@@ -1,6 +1,7 @@
 /** A pre-training run: recipe → engine, data, step, loop, kNN, checkpoints, encoder and report, in one folder. */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { bagFeatures } from "../evaluators/bag.js";
 import { collapsePanel, collapseWarning } from "../evaluators/collapse.js";
 import { extractFeatures, imageBatches, normalizeRows, pixelFeatures } from "../evaluators/features.js";
 import { nearest } from "../evaluators/knn.js";
@@ -136,15 +137,13 @@ async function judge(
   val: Dataset | undefined,
 ) {
   const p = { size: info.size, resize: info.resize };
-  const own = await extractFeatures(engine, encoder, imageBatches(engine, train, p), train.length);
-  const judged = await scored(
-    engine,
-    own,
-    val && (await extractFeatures(engine, encoder, imageBatches(engine, val, p), val.length)),
-    recipe,
-    train,
-    val,
-  );
+  const { patches, patchScale: scale } = recipe.evaluate;
+  const features = (d: Dataset) =>
+    patches > 1
+      ? bagFeatures(engine, encoder, d, p, { patches, scale })
+      : extractFeatures(engine, encoder, imageBatches(engine, d, p), d.length);
+  const own = await features(train);
+  const judged = await scored(engine, own, val && (await features(val)), recipe, train, val);
   return { knn: judged, panel: collapsePanel(normalizeRows(own)) };
 }
 

@@ -1,8 +1,8 @@
 /** Frozen features of any encoder.onnx: the one path through which evaluators see a network. */
-import { augmentation, centred } from "../graphs/augment.js";
+import { augmentation, centred, type Draw } from "../graphs/augment.js";
 import { readModel } from "../src/onnx/model.js";
 import { augmenter } from "../src/data/augmenter.js";
-import type { Dataset } from "../src/data/index.js";
+import type { Dataset, Image } from "../src/data/dataset.js";
 import type { Engine } from "../src/engines/index.js";
 import { dtypes, zeros, type Tensor } from "../src/tensor.js";
 import type { ViewSpec } from "../src/views.js";
@@ -82,8 +82,14 @@ export type ImageBatches = (
   progress?: (done: number) => void,
 ) => Promise<void>;
 
-/** Batches of unaugmented images, decoded while the previous batch is looked at. */
-export function imageBatches(engine: Engine, data: Dataset, p: Preprocessing, batchSize = 64): ImageBatches {
+/** Batches of images, decoded while the previous batch is looked at; `place` says what of image i is shown: its centre. */
+export function imageBatches(
+  engine: Engine,
+  data: Dataset,
+  p: Preprocessing,
+  batchSize = 64,
+  place: (image: Image, i: number) => Draw = (image) => centred(image, p.size, p.resize),
+): ImageBatches {
   return async (visit, progress) => {
     const view = square(p);
     const aug = augmenter(engine, () => augmentation(view, "float"));
@@ -96,7 +102,7 @@ export function imageBatches(engine: Engine, data: Dataset, p: Preprocessing, ba
           }),
         ),
       );
-      const { image } = await aug.batch(images, [view], (_view, _copy, i) => centred(images[i]!, p.size, p.resize));
+      const { image } = await aug.batch(images, [view], (_view, _copy, i) => place(images[i]!, start + i));
       return { ...image!, shape: image!.shape.slice(1) };
     };
     let next = load(0);

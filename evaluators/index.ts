@@ -1,5 +1,3 @@
-/** The judges: any encoder.onnx in, numbers out. */
-export * from "./coco/index.js";
 /** The judges: any encoder.onnx in, numbers out. One file each, one line here. */
 import type { Evaluator } from "./evaluator.js";
 import { finetune } from "./finetune.js";
@@ -8,6 +6,8 @@ import { linear } from "./linear.js";
 import { logistic } from "./logistic.js";
 import { lowshot } from "./lowshot.js";
 
+export * from "./bag.js";
+export * from "./coco/index.js";
 export * from "./collapse.js";
 export * from "./evaluator.js";
 export * from "./features.js";

@@ -10,6 +10,7 @@ import {
   Gather,
   Gemm,
   Mul,
+  ReduceMean,
   ScatterElements,
   Slice,
   Sub,
@@ -18,6 +19,9 @@ import {
   Where,
 } from "../src/ops/index.js";
 import { places } from "./places.js";
+
+/** A bag of patches as one row an image: the mean over patches of features [P,N,D] → [N,D]. */
+export const bagMean = (features: Value): Value => ReduceMean(features, { axes: [0], keepdims: 0 });
 
 export interface KnnGraphOptions {
   /** Rows of the bank, feature width, classes. */

@@ -221,11 +221,9 @@ export function gelu(s: Scope, x: Value): Value {
   return s.dialect === "training" ? Gelu(x) : Mul(x, Mul(0.5, Add(1, Erf(Mul(x, Math.SQRT1_2)))));
 }
 
-/** x/max(‖x‖, 1e-12) along an axis: torch.nn.functional.normalize */
-export function l2normalize(x: Value, axis = -1): Value {
-  const norm = Sqrt(ReduceSumSquare(x, { axes: [axis], keepdims: 1 }));
-  return Div(x, Clip(norm, 1e-12, null));
-}
+/** x/max(‖x‖, 1e-12) along an axis: torch.nn.functional.normalize. Clipped before the root, which has no slope at 0. */
+export const l2normalize = (x: Value, axis = -1): Value =>
+  Div(x, Sqrt(Clip(ReduceSumSquare(x, { axes: [axis], keepdims: 1 }), 1e-24, null)));
 
 export interface MlpLayer extends LinearOptions {
   width: number;

@@ -31,6 +31,8 @@ async function suite(
 const training = { "training engine": trainingEngine };
 const both = { ...training, "portable engine": () => Promise.resolve(portableEngine()) };
 await suite("aps", both);
+await suite("bagssl", both);
+await suite("cacr", both);
 await suite("densecl", both);
 await suite("isd", both);
 await suite("optimizers", both);

@@ -22,6 +22,8 @@ const optionsOf = (method: MethodName): object => ({
   queueSize: 64,
   bnGroups: 2,
   grid: 4,
+  patches: 2,
+  positives: 1,
 });
 
 /** Residual blocks of convolutions and BatchNorm with GELU for ReLU: no kink but the head's. */

@@ -1,10 +1,14 @@
 /** Recipes: saved commands, plain data. An "expected" score stands here only when it was measured by the command beside it. */
 import { apsRecipes } from "./aps.js";
+import { bagsslRecipes } from "./bagssl.js";
 import { byolRecipes } from "./byol.js";
+import { cacrRecipes } from "./cacr.js";
 import { denseclRecipes } from "./densecl.js";
 import { isdRecipes } from "./isd.js";
 import { anchor, anchorView, type Listed } from "./listed.js";
 import { mocov3Recipes } from "./mocov3.js";
+import { tcrRecipes } from "./tcr.js";
+import { vicregRecipes } from "./vicreg.js";
 
 export type { Listed };
 
@@ -62,8 +66,12 @@ export const recipes = {
   },
   ...denseclRecipes,
   ...apsRecipes,
+  ...bagsslRecipes,
   ...byolRecipes,
+  ...cacrRecipes,
   ...isdRecipes,
   ...mocov3Recipes,
+  ...tcrRecipes,
+  ...vicregRecipes,
 } satisfies Record<string, Listed>;
 export type RecipeName = keyof typeof recipes;

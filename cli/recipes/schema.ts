@@ -131,6 +131,10 @@ export const recipeSchema = z.strictObject({
       everyEpochs: positive.default(1),
       k: positive.default(20),
       temperature: number.positive().default(0.07),
+      /** Patches whose features are averaged for an image; 1: one centre crop. */
+      patches: positive.default(1),
+      /** Share of the image's area that a patch covers. */
+      patchScale: number.positive().max(1).default(0.25),
     })
     .prefault({}),
   checkpoint: z.strictObject({ everySteps: positive.default(200), keep: positive.default(2) }).prefault({}),
@@ -151,7 +155,7 @@ export interface Recipe {
   epochs: number;
   seed: number;
   pixels: "float" | "pil";
-  evaluate: { everyEpochs: number; k: number; temperature: number };
+  evaluate: { everyEpochs: number; k: number; temperature: number; patches: number; patchScale: number };
   checkpoint: { everySteps: number; keep: number };
 }
 
@@ -222,7 +226,9 @@ function knownKeys(path: readonly PropertyKey[], input: unknown): string[] {
           : []),
     ];
   const part = (recipeSchema.shape as Record<string, unknown>)[head as string] as { shape?: object } | undefined;
-  return Object.keys(part?.shape ?? { everyEpochs: 0, k: 0, temperature: 0, everySteps: 0, keep: 0 });
+  return Object.keys(
+    part?.shape ?? { everyEpochs: 0, k: 0, temperature: 0, patches: 0, patchScale: 0, everySteps: 0, keep: 0 },
+  );
 }
 
 /** Applies --set a.b=value: JSON where it parses, else text. */

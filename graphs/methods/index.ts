@@ -8,12 +8,16 @@ import type { Draw } from "../augment.js";
 import type { Features } from "../backbones/index.js";
 import type { Scope } from "../scope.js";
 import { aps } from "./aps.js";
+import { bagssl } from "./bagssl.js";
 import { byol } from "./byol.js";
+import { cacr } from "./cacr.js";
 import { densecl } from "./densecl.js";
 import { isd } from "./isd.js";
 import { mocov2 } from "./mocov2.js";
 import { mocov3 } from "./mocov3.js";
 import { simclr } from "./simclr.js";
+import { tcr } from "./tcr.js";
+import { vicreg } from "./vicreg.js";
 
 /** What the loss compares, by name. */
 export type Embeddings = Record<string, Value>;
@@ -59,8 +63,20 @@ export interface Method<Options> {
   released?(options: Options): Partial<Options>;
 }
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- options differ from entry to entry
-export const methods = { aps, byol, densecl, isd, mocov2, mocov3, simclr } satisfies Record<string, Method<any>>;
+/* eslint-disable @typescript-eslint/no-explicit-any -- options differ from entry to entry */
+export const methods = {
+  aps,
+  bagssl,
+  byol,
+  cacr,
+  densecl,
+  isd,
+  mocov2,
+  mocov3,
+  simclr,
+  tcr,
+  vicreg,
+} satisfies Record<string, Method<any>>;
 export type MethodName = keyof typeof methods;
 
 /** Options as the authors' code has them, where `faithful` asks for it. */

@@ -47,6 +47,7 @@ describe("the two packagings of a step", () => {
     ["densecl", "vit"],
     ["mocov3", "mocoVit"],
     ["isd", "vit"],
+    ["cacr", "vit"],
   ] as const)
     it(`${method} on a ${which}: from equal parameters and state, 50 steps are equal one by one`, async () => {
       const [training, portable] = await sessionsOf(method, which);

@@ -36,7 +36,7 @@ export function normalizedQueue(raw: GoldenTensor): Tensor {
   return rows;
 }
 /** [K, D] → golden's [D, K], row-major */
-const columns = (t: Tensor): number[] => {
+export const columns = (t: Tensor): number[] => {
   const [n, d] = t.shape as [number, number];
   return Array.from({ length: n * d }, (_, i) => Number(t.data[(i % n) * d + Math.floor(i / n)]));
 };

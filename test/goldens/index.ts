@@ -4,6 +4,8 @@ import { resolve } from "node:path";
 import type { NativeEngine } from "../../src/engines/native/index.js";
 import { apsKinds } from "./aps.js";
 import { augmentComplaints } from "./augment.js";
+import { bagsslKinds } from "./bagssl.js";
+import { cacrKinds } from "./cacr.js";
 import { compared, type GoldenCase, type GoldenFile, type Kind, type Outcome } from "./case.js";
 import { denseclKinds, ema } from "./densecl.js";
 import { isdKinds } from "./isd.js";
@@ -13,6 +15,8 @@ import { clip, optimizer, schedule } from "./optimizers.js";
 /** method → kind → what computes it. Kinds that are missing are not built yet. */
 const kinds: Record<string, Record<string, Kind>> = {
   aps: apsKinds,
+  bagssl: bagsslKinds,
+  cacr: cacrKinds,
   densecl: denseclKinds,
   isd: isdKinds,
   optimizers: { optimizer, clip, schedule },

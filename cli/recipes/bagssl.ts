@@ -1,0 +1,39 @@
+/**
+ * BagSSL has no official code: the recipe is that of its co-author's two-view coding rate (zengyi-li/NMCE-release, README for
+ * CIFAR-10) on patches of EMP-SSL's scale. And a small one. Images are judged as bags of patches.
+ */
+import { anchor, type Listed } from "./listed.js";
+
+const paper = "Chen et al., TMLR 2023, arXiv 2206.08954";
+
+export const bagsslRecipes = {
+  "bagssl-r18-cifar10": {
+    paper,
+    recipe: {
+      summary: "BagSSL with coding rate, ResNet-18, two patches of each image, CIFAR-10, 600 epochs",
+      data: { name: "cifar10", size: 32, shortSide: 32 },
+      backbone: { name: "resnet18", stem: "cifar" } as never,
+      method: { name: "bagssl" } as never,
+      optimizer: {
+        name: "lars",
+        weightDecay: 1e-4,
+        trustCoefficient: 0.02,
+        separateNorms: true,
+        clipRate: true,
+        lr: { schedule: "cosine", peak: 0.3, warmupEpochs: 10, per: "epoch" },
+      } as never,
+      batchSize: 1024,
+      epochs: 600,
+      pixels: "pil",
+      evaluate: { everyEpochs: 50, patches: 16 },
+    },
+  },
+  "bagssl-r18w16-cifar10": {
+    paper,
+    recipe: {
+      ...anchor({ name: "bagssl", patches: 4, hiddenDim: 256, outDim: 128, view: { blur: null } } as never),
+      summary: "BagSSL with coding rate, ResNet-18 of width 16, 4 patches of each of 10,000 images of CIFAR-10",
+      evaluate: { everyEpochs: 5, patches: 16 },
+    },
+  },
+} satisfies Record<string, Listed>;

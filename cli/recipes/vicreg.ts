@@ -1,0 +1,37 @@
+/** VICReg: the paper's recipe (facebookresearch/vicreg), and a small one. */
+import { anchor, anchorView, type Listed } from "./listed.js";
+
+const paper = "Bardes et al., ICLR 2022, arXiv 2105.04906";
+
+export const vicregRecipes = {
+  "vicreg-r50-imagenet": {
+    paper,
+    recipe: {
+      summary: "VICReg, ResNet-50, 224 px, ImageNet, 1000 epochs",
+      data: { name: "imageFolder", size: 224 },
+      backbone: { name: "resnet50", zeroInitResidual: true } as never,
+      method: { name: "vicreg", hiddenDim: 8192, outDim: 8192 } as never,
+      optimizer: {
+        name: "lars",
+        weightDecay: 1e-6,
+        lr: { schedule: "cosine", peak: 1.6, end: 1.6e-3, warmupEpochs: 10, warmup: "fromZero" },
+      } as never,
+      batchSize: 2048,
+      epochs: 1000,
+      pixels: "pil",
+      evaluate: { everyEpochs: 50 },
+    },
+  },
+  "vicreg-r18w16-cifar10": {
+    paper,
+    recipe: {
+      ...anchor({
+        name: "vicreg",
+        hiddenDim: 256,
+        outDim: 256,
+        view: { ...anchorView, crop: { scale: [0.2, 1] } },
+      } as never),
+      summary: "VICReg, ResNet-18 of width 16, 10,000 images of CIFAR-10",
+    },
+  },
+} satisfies Record<string, Listed>;
