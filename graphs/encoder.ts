@@ -55,7 +55,7 @@ export function networkModel(
   build: (s: Scope, image: Value) => Record<string, Value>,
   metadata: Record<string, string> = {},
 ): Uint8Array {
-  const side: [Dim, Dim] = network(info.backbone).backbone.anySize ? ["H", "W"] : [info.size, info.size];
+  const side: [Dim, Dim] = backbones[info.backbone].anySize ? ["H", "W"] : [info.size, info.size];
   const image = input("image", "float32", ["B", info.mean.length, ...side]);
   const { scope, collected } = rootScope("portable", "eval");
   const outputs = build(scope, normalized(image, info.mean, info.std));
