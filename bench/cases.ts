@@ -12,6 +12,8 @@ export interface Case {
   method: MethodName;
   options: object;
   backbone: { name: BackboneName; [option: string]: unknown };
+  /** Default sgd, as its defaults are. */
+  optimizer?: OptimizerName;
   batch: number;
   size: number;
 }
@@ -48,7 +50,7 @@ export const cases = {
   },
   byol_r18_32: { method: "byol", options: {}, backbone: { name: "resnet18", stem: "cifar" }, batch: 32, size: 32 },
   isd_r18_64: { method: "isd", options: { bnGroups: 1 }, backbone: { name: "resnet18" }, batch: 32, size: 64 },
-  aps_vitt2_32: { method: "aps", options: {}, backbone: { name: "vitTiny" }, batch: 32, size: 32 },
+  aps_vit_32: { method: "aps", options: {}, backbone: { name: "vitTiny" }, optimizer: "adamw", batch: 32, size: 32 },
   vicreg_r18_32: { method: "vicreg", options: {}, backbone: { name: "resnet18", stem: "cifar" }, batch: 32, size: 32 },
   tcr_r18_32: {
     method: "tcr",
@@ -67,13 +69,13 @@ export const cases = {
   },
 } satisfies Record<string, Case>;
 /** The cases that python/step_bench.py builds too; the others print ours alone. */
-export const withPeer: readonly string[] = ["simclr_r18_32", "mocov2_r18_64", "densecl_r50_224"];
+export const withPeer: readonly string[] = ["simclr_r18_32", "mocov2_r18_64", "densecl_r50_224", "aps_vit_32"];
 export type CaseName = keyof typeof cases;
 
 export function caseStep(
   c: Case,
   dialect: "training" | "portable",
-  { accumulate = 1, optimizer = "sgd" as OptimizerName } = {},
+  { accumulate = 1, optimizer = c.optimizer ?? "sgd" }: { accumulate?: number; optimizer?: OptimizerName } = {},
 ): TrainingStep {
   return trainingStep({
     dialect,
