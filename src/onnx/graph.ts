@@ -13,6 +13,9 @@ export interface Type {
 /** Which rules reverse mode uses: standard ops only, or the training library's fused ops. */
 export type Dialect = "portable" | "training";
 
+/** Where a graph is to run. */
+export type Device = "cpu" | "cuda";
+
 /** Where a value stands: the path of the nearest parameter, and the dialect of the scope it was built in. */
 export interface Origin {
   readonly path: string;
