@@ -68,7 +68,7 @@ export type Progress = (bytes: number) => void;
 export interface RuntimeOptions {
   /** A library or a jar given by hand; default DIPTYCH_ORT_LIBRARY. */
   library?: string;
-  /** Where fetched libraries are kept. */
+  /** Where fetched libraries are kept; default DIPTYCH_RUNTIMES, else the user's cache. */
   folder?: string;
   platform?: string;
   /** Which build: cuda brings the CUDA kernels beside those of the CPU. Default cpu. */
@@ -106,7 +106,7 @@ function buildFor({ platform = thisPlatform(), device = "cpu" }: RuntimeOptions)
   );
 }
 
-const runtimesDir = (folder = cacheDir("runtimes")): string => folder;
+const runtimesDir = (folder = process.env.DIPTYCH_RUNTIMES || cacheDir("runtimes")): string => folder;
 const installedPath = (build: Build, folder?: string): string =>
   join(runtimesDir(folder), `onnxruntime-${trainingBuild.version}-${build.name}`, build.files[0]);
 
@@ -126,8 +126,12 @@ function installed(options: RuntimeOptions): string | undefined {
 export async function trainingLibrary(options: RuntimeOptions = {}): Promise<string> {
   const given = options.library ?? process.env.DIPTYCH_ORT_LIBRARY;
   if (given) return byHandLibrary(resolve(given), options);
-  return installed(options) ?? install(options);
+  return installedLibrary(options);
 }
+
+/** The library installed before, or a fresh install. */
+export const installedLibrary = async (options: RuntimeOptions = {}): Promise<string> =>
+  installed(options) ?? install(options);
 
 async function byHandLibrary(file: string, options: RuntimeOptions): Promise<string> {
   const found = await stat(file).catch(() => undefined);
