@@ -37,7 +37,15 @@ export const engineFlags = {
     default: "auto",
     description: "training: OrtTrainingApi; portable: any ONNX Runtime",
   }),
-  device: Flags.string({ options: ["auto", "cpu", "cuda"], default: "auto", description: "where the step runs" }),
+  device: Flags.string({
+    options: ["auto", "cpu", "cuda"],
+    default: "auto",
+    description: "where the step runs; auto: the card where runtime install --cuda has been run and nothing is missing",
+  }),
+  "device-id": Flags.integer({ min: 0, default: 0, description: "which card" }),
+  "cuda-libraries": Flags.string({
+    description: "folders with the CUDA 13 and cuDNN 9 libraries, where the usual places do not hold them",
+  }),
   library: Flags.string({ description: "an onnxruntime library, or the jar that holds one" }),
   threads: Flags.integer({ min: 1, description: "threads of the step; default all cores" }),
 };

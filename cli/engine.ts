@@ -1,27 +1,34 @@
-/** Which engine a command runs on: the training library where it can be had, else the portable one, said once. */
+/** Which engine a command runs on: the card where one is asked for or ready, the training library where it can be had, else the portable one, said once. */
 import cliProgress from "cli-progress";
-import { openEngine, type NativeEngine } from "../src/engines/native/index.js";
-import { installedRuntimes, portableLibrary, trainingLibrary } from "../src/runtimes.js";
+import { cudaObstacles } from "../src/engines/native/cuda.js";
+import { openEngine, type CudaOptions, type NativeEngine } from "../src/engines/native/index.js";
+import { installedRuntimes, portableLibrary, trainingLibrary, type RuntimeOptions } from "../src/runtimes.js";
 
 export interface EngineFlags {
   engine?: string;
   device?: string;
+  "device-id"?: number;
+  "cuda-libraries"?: string;
   library?: string;
   threads?: number;
 }
 
-/** Fetches with a bar on a terminal, plain lines elsewhere. */
-export async function libraryWithProgress(library: string | undefined, say: (line: string) => void): Promise<string> {
+/** Finds or installs a library, with a bar on a terminal and plain lines elsewhere. */
+export async function libraryWithProgress(
+  find: (options: RuntimeOptions) => Promise<string>,
+  options: Pick<RuntimeOptions, "library" | "device">,
+  say: (line: string) => void,
+): Promise<string> {
   const bar = process.stderr.isTTY
     ? new cliProgress.SingleBar({ format: "{bar} {mb} MB", clearOnComplete: true })
     : undefined;
   let started = false;
   try {
-    return await trainingLibrary({
-      library,
+    return await find({
+      ...options,
       announce: say,
       progress: (bytes) => {
-        if (!started) bar?.start(16e6, 0, { mb: 0 });
+        if (!started) bar?.start(options.device === "cuda" ? 165e6 : 16e6, 0, { mb: 0 });
         started = true;
         bar?.update(bytes, { mb: (bytes / 1e6).toFixed(1) });
       },
@@ -31,15 +38,53 @@ export async function libraryWithProgress(library: string | undefined, say: (lin
   }
 }
 
-/** An engine as --engine, --device, --library and --threads ask for. */
-export async function engineFor(
-  { engine = "auto", device = "auto", library, threads }: EngineFlags,
+/** An engine as --engine, --device, --device-id, --cuda-libraries, --library and --threads ask for. */
+export async function engineFor(flags: EngineFlags, say: (line: string) => void): Promise<NativeEngine> {
+  const { device = "auto", engine = "auto", library } = flags;
+  if (device === "cuda") return cudaEngine(flags, cudaObstacles(cudaOptions(flags)), say);
+  const given = library ?? process.env.DIPTYCH_ORT_LIBRARY;
+  if (device === "auto" && engine !== "portable" && !given && installedRuntimes().some((r) => r.device === "cuda")) {
+    const obstacles = cudaObstacles(cudaOptions(flags));
+    if (obstacles.length === 0) return cudaEngine(flags, obstacles, say);
+    say(`${obstacles.join(" ")} Going on with the CPU.`);
+  }
+  return cpuEngine(flags, say);
+}
+
+export const cudaOptions = (flags: EngineFlags): CudaOptions => ({
+  deviceId: flags["device-id"],
+  libraries: flags["cuda-libraries"],
+});
+
+/** Nothing is fetched for a machine that cannot use it. */
+async function cudaEngine(
+  flags: EngineFlags,
+  obstacles: readonly string[],
   say: (line: string) => void,
 ): Promise<NativeEngine> {
-  if (device === "cuda") throw new Error("The CUDA engine is not built yet; run with --device cpu.");
+  if (obstacles.length) throw new Error(obstacles.join(" "));
+  const { engine, library, threads } = flags;
+  const device = "cuda";
+  return openEngine({
+    library: await libraryWithProgress(trainingLibrary, { library, device }, say),
+    name: engine === "portable" ? "portable" : "training",
+    device,
+    cuda: cudaOptions(flags),
+    threads,
+  });
+}
+
+async function cpuEngine(
+  { engine = "auto", library, threads }: EngineFlags,
+  say: (line: string) => void,
+): Promise<NativeEngine> {
   if (engine === "portable") return openEngine({ library: library ?? portableLibrary(), name: "portable", threads });
   try {
-    return openEngine({ library: await libraryWithProgress(library, say), name: "training", threads });
+    return openEngine({
+      library: await libraryWithProgress(trainingLibrary, { library }, say),
+      name: "training",
+      threads,
+    });
   } catch (error) {
     const portable = installedRuntimes().find((r) => r.kind === "portable");
     if (engine === "training" || library || !portable) throw error;

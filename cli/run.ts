@@ -10,7 +10,7 @@ import { below, boundNetwork, encoderModel, type EncoderInfo } from "../graphs/e
 import { methods, type Method } from "../graphs/methods/index.js";
 import { optimizers } from "../graphs/optimizers.js";
 import { trainingStep } from "../graphs/step.js";
-import { packageStep, writeArtifacts, type Manifest } from "../src/artifacts/index.js";
+import { packageStep, valuesOf, writeArtifacts, type Manifest } from "../src/artifacts/index.js";
 import { writeSafetensors } from "../src/artifacts/safetensors.js";
 import { checkFits, newestCheckpoint, saveCheckpoint, checkpointSteps, type Progress } from "../src/checkpoints.js";
 import { eventFile } from "../src/tfevents.js";
@@ -19,6 +19,8 @@ import { limited, type Dataset, type Image } from "../src/data/index.js";
 import { loader } from "../src/data/loader.js";
 import type { TrainingSession } from "../src/engines/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
+import type { Device, Dialect, Node } from "../src/onnx/graph.js";
+import { withoutCudaKernel } from "../src/ops/cuda.js";
 import { random } from "../src/random.js";
 import type { Schedule } from "../src/schedules.js";
 import { initialTensors, type TrainingStep } from "../src/step.js";
@@ -70,11 +72,12 @@ export function viewsOf(recipe: Recipe): ViewSpec[] {
 }
 
 /** The training step that a recipe describes. */
-export function stepOf(recipe: Recipe, dialect: "portable" | "training"): TrainingStep {
+export function stepOf(recipe: Recipe, dialect: Dialect, device: Device = "cpu"): TrainingStep {
   const { name: methodName, ...methodOptions } = recipe.method;
   const { name: optimizerName, clipNorm, clipInfinityNorm, clipValue, ...optimizerOptions } = recipe.optimizer;
   return trainingStep({
     dialect,
+    device,
     method: methods[methodName] as never,
     methodOptions,
     network: boundNetwork(recipe.backbone.name, recipe.backbone),
@@ -89,6 +92,10 @@ export function stepOf(recipe: Recipe, dialect: "portable" | "training"): Traini
     clipValue,
   });
 }
+
+/** A node that holds up a step on a card. */
+export const runsOnCpu = ({ op, origin }: Node): string =>
+  `${origin?.path || "graph"}: ${op.type} has no CUDA kernel and runs on the CPU.`;
 
 /** lr and the method's own scheduled scalars. */
 export function schedulesOf(recipe: Recipe): Record<string, Schedule> {
@@ -200,7 +207,8 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   if (data.length < imagesPerStep(recipe)) throw new Error(tooLarge(recipe, data.length));
 
   // step
-  const step = stepOf(recipe, engine.name);
+  const step = stepOf(recipe, engine.name, engine.device);
+  if (engine.device === "cuda") for (const node of withoutCudaKernel(valuesOf(step))) tell(runsOnCpu(node));
   const given = o.init ? await initialWeights(o.init, step, methods[recipe.method.name].encoder, tell) : {};
   const artifacts = packageStep(step, initialTensors(step, recipe.seed, given), [engine.name]);
   const { manifest } = artifacts;

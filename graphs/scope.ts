@@ -1,5 +1,5 @@
 /** The one mutable object of graphs/: collects parameters, state and scalars while a graph is built. */
-import { input, show, type Dialect, type Value } from "../src/onnx/graph.js";
+import { input, show, type Device, type Dialect, type Value } from "../src/onnx/graph.js";
 import { Add, Mul, stopGradient, Sub, trimmed, untrimmed } from "../src/ops/index.js";
 import type { Init, Parameter, State } from "../src/step.js";
 
@@ -58,15 +58,26 @@ export function rootScope(
   dialect: Dialect,
   mode: Mode = "train",
   frozen: (path: string) => boolean = () => false,
+  device: Device = "cpu",
 ): { scope: Scope; collected: Collected } {
   const collected: Collected = { parameters: new Map(), states: new Map(), scalars: new Map() };
-  const settings: Settings = { path: "", dialect, mode, bnGroups: 1, convolutions: "fast", every: "batch", frozen };
+  const settings: Settings = {
+    path: "",
+    dialect,
+    device,
+    mode,
+    bnGroups: 1,
+    convolutions: "fast",
+    every: "batch",
+    frozen,
+  };
   return { scope: makeScope(collected, settings), collected };
 }
 
 interface Settings {
   path: string;
   dialect: Dialect;
+  device: Device;
   mode: Mode;
   bnGroups: number;
   convolutions: "fast" | "exact";
@@ -78,8 +89,8 @@ interface Settings {
 const join = (path: string, name: string | number): string => (path ? `${path}.${name}` : String(name));
 
 function makeScope(collected: Collected, settings: Settings): Scope {
-  const { path, dialect, mode, bnGroups, convolutions, every, frozen, teaching } = settings;
-  const origin = { path, dialect };
+  const { path, dialect, device, mode, bnGroups, convolutions, every, frozen, teaching } = settings;
+  const origin = { path, dialect, device };
   const { parameters, states, scalars } = collected;
 
   const declare = (name: string, shape: readonly number[], init: Init, moves = every): Entry => {
@@ -149,7 +160,7 @@ function makeScope(collected: Collected, settings: Settings): Scope {
       entry.rows = rows;
     },
     scalar: (name) => {
-      const known = scalars.get(name) ?? input(name, "float32", [], { path: "", dialect });
+      const known = scalars.get(name) ?? input(name, "float32", [], { path: "", dialect, device });
       scalars.set(name, known);
       return known;
     },

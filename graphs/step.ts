@@ -1,6 +1,6 @@
 /** A training step: forward, loss and backward (`lossGradients`), then the optimizer's arithmetic (`updatesOf`), composed for one device. */
 import { gradients as differentiate } from "../src/autodiff.js";
-import { constant, input, type Dialect, type Value } from "../src/onnx/graph.js";
+import { constant, input, type Device, type Dialect, type Value } from "../src/onnx/graph.js";
 import { Abs, Add, And, Less, Mul, trimmed, untrimmed } from "../src/ops/index.js";
 import type { Accumulation, Parameter, TrainingStep } from "../src/step.js";
 import { clipped, globalNorm, type Clipping } from "./clipping.js";
@@ -10,6 +10,8 @@ import { rootScope, statesOf, type Collected, type Scope } from "./scope.js";
 
 export interface StepOptions extends Clipping {
   dialect: Dialect;
+  /** Where the step is to run; default cpu. */
+  device?: Device;
   method: Method<never>;
   methodOptions: object;
   network: Network;
@@ -30,7 +32,7 @@ export interface StepOptions extends Clipping {
 
 /** The whole step as values of one graph: `lossGradients` and `updatesOf`, which meet at the gradient. */
 export function trainingStep(o: StepOptions): TrainingStep {
-  const { scope: root, collected } = rootScope(o.dialect);
+  const { scope: root, collected } = rootScope(o.dialect, "train", undefined, o.device);
   const scope = root.with({ convolutions: o.convolutions ?? "fast" });
   const batch = lossGradients(scope, collected, o);
   const { loss, metrics, gradients, accumulation } = accumulated(batch, o.accumulate ?? 1);
@@ -62,7 +64,7 @@ interface Learned {
 /** Forward, loss, backward: views and draws → the loss, its metrics, and the gradient of each trainable parameter. */
 function lossGradients(scope: Scope, collected: Collected, o: StepOptions): Learned & { inputs: Value[] } {
   const method = o.method as unknown as Method<object>;
-  const origin = { path: "", dialect: o.dialect };
+  const origin = { path: "", dialect: o.dialect, device: o.device };
   const views: DrawSpec[] = method
     .views(o.methodOptions, o.size)
     .map((v) => ({ name: v.name, dtype: "float32", shape: [v.count, o.batchSize, o.channels ?? 3, v.size, v.size] }));

@@ -35,7 +35,8 @@ function pulledBack({ op, inputs, outputs, attributes, origin }: Node, g: (Value
   const aside = op.differentiable === "all" ? -1 : g.findIndex((v, i) => i > 0 && v);
   if (aside > 0)
     throw new Error(`No gradient for output ${aside} of ${op.type} at ${where}; only its first output has one.`);
-  const rule = (origin?.dialect === "training" && op.fused) || op.vjp;
+  const hasKernels = !op.fusedOn || op.fusedOn.includes(origin?.device ?? "cpu");
+  const rule = (origin?.dialect === "training" && hasKernels && op.fused) || op.vjp;
   const given = inputs.map((x) => x ?? undefined) as Value[];
   return rule(g as Value[], given, outputs, attributes).flatMap((dx, i) => {
     const x = inputs[i];

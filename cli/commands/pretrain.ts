@@ -64,7 +64,7 @@ export default class Pretrain extends Base {
     process.on("SIGTERM", onInterrupt);
     try {
       bar.say(
-        `${plan.name} → ${plan.out} (ONNX Runtime ${engine.version}, ${engine.name} engine, ${engine.threads} threads)`,
+        `${plan.name} → ${plan.out} (ONNX Runtime ${engine.version}, ${engine.name} engine, ${engine.device}, ${engine.threads} threads)`,
       );
       const result = await pretrain({
         recipe: plan.recipe,

@@ -71,6 +71,11 @@ const commonOutputs = (step: TrainingStep): Record<string, Value> => ({
   ...Object.fromEntries(step.state.map((s) => [outputOf(s), "rows" in s ? s.rows : s.next])),
   ...Object.fromEntries((step.accumulation?.sums ?? []).map((s) => [`${s.name}.next`, s.next])),
 });
+/** All that a step computes: what its graph ends in. */
+export const valuesOf = (step: TrainingStep): Value[] => [
+  ...Object.values(commonOutputs(step)),
+  ...step.updates.values(),
+];
 const stateInputs = (step: TrainingStep): Value[] =>
   [...step.state, ...(step.accumulation?.sums ?? [])].map((s) => s.input);
 

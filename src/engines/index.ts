@@ -1,7 +1,7 @@
 /** Engines run ONNX models. One interface, whatever library and device stand behind it. */
+import type { Device } from "../onnx/graph.js";
 import type { Tensor, Tensors } from "../tensor.js";
 
-export type Device = "cpu" | "cuda";
 export type EngineName = "training" | "portable";
 
 export interface SessionOptions {
@@ -54,4 +54,4 @@ export interface Engine {
   release(): void;
 }
 
-export type { Tensor, Tensors };
+export type { Device, Tensor, Tensors };

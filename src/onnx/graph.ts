@@ -13,10 +13,15 @@ export interface Type {
 /** Which rules reverse mode uses: standard ops only, or the training library's fused ops. */
 export type Dialect = "portable" | "training";
 
-/** Where a value stands: the path of the nearest parameter, and the dialect of the scope it was built in. */
+/** Where a graph is to run. */
+export type Device = "cpu" | "cuda";
+
+/** Where a value stands: the path of the nearest parameter, and the dialect and the device of the scope it was built in. */
 export interface Origin {
   readonly path: string;
   readonly dialect: Dialect;
+  /** Where it is to run; default cpu. */
+  readonly device?: Device;
 }
 
 export type Attribute = number | string | readonly number[] | { readonly float: number } | Tensor;
@@ -82,3 +87,23 @@ export const rank = (x: Type): number => x.shape.length;
 
 /** dtype[1,2,N] */
 export const show = (t: Type): string => `${t.dtype}[${t.shape.join(",")}]`;
+
+/** Nodes that the values depend on, inputs first (no recursion: networks are deep). */
+export function nodesOf(values: readonly Value[]): Node[] {
+  const order: Node[] = [];
+  const done = new Set<Node>();
+  for (const { node: root } of values) {
+    const stack = root ? [root] : [];
+    while (stack.length) {
+      const node = stack.at(-1)!;
+      const open = done.has(node) ? [] : node.inputs.flatMap((x) => (x?.node && !done.has(x.node) ? [x.node] : []));
+      if (open.length) stack.push(...open);
+      else {
+        stack.pop();
+        if (!done.has(node)) order.push(node);
+        done.add(node);
+      }
+    }
+  }
+  return order;
+}

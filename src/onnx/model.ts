@@ -2,7 +2,7 @@
 import onnxProto from "onnx-proto";
 import Long from "long";
 import { bytesOf, dtypeOf, dtypes, fromBytes, sizeOf, type Tensor, type Tensors, type TypedArray } from "../tensor.js";
-import type { Attribute, Node, Type, Value } from "./graph.js";
+import { nodesOf, type Attribute, type Node, type Type, type Value } from "./graph.js";
 
 const { onnx } = onnxProto;
 
@@ -27,7 +27,7 @@ export function toModel({
   metadata = {},
   name = "diptych",
 }: GraphModel): Uint8Array {
-  const nodes = sorted(Object.values(outputs));
+  const nodes = nodesOf(Object.values(outputs));
   const declared = new Set(inputs.map((v) => v.name!));
   const names = namer(nodes, outputs, declared, initializers);
   const tail = Object.entries(outputs).filter(([label, v]) => names.of(v) !== label);
@@ -71,26 +71,6 @@ const named = (label: string, { dtype, shape }: Type): Type => ({
   dtype,
   shape: shape.map((d, i) => (typeof d === "number" || /^\w+$/.test(d) ? d : `${label}_${i}`)),
 });
-
-/** Nodes that the values depend on, inputs first (no recursion: networks are deep). */
-function sorted(values: readonly Value[]): Node[] {
-  const order: Node[] = [];
-  const done = new Set<Node>();
-  for (const { node: root } of values) {
-    const stack = root ? [root] : [];
-    while (stack.length) {
-      const node = stack.at(-1)!;
-      const open = done.has(node) ? [] : node.inputs.flatMap((x) => (x?.node && !done.has(x.node) ? [x.node] : []));
-      if (open.length) stack.push(...open);
-      else {
-        stack.pop();
-        if (!done.has(node)) order.push(node);
-        done.add(node);
-      }
-    }
-  }
-  return order;
-}
 
 interface Names {
   of(v: Value): string;

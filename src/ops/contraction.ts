@@ -256,6 +256,7 @@ const maxPool = op("MaxPool", {
     ];
   },
   fused: ([g], [x], [, indices], attributes) => [apply(maxPoolGrad(x!), [g!, indices!], attributes)[0]!],
+  fusedOn: ["cpu"],
 });
 /** dx takes its shape from the output's declared type, so the op carries it. */
 const maxPoolGrad = (x: Type) =>

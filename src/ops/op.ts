@@ -3,6 +3,7 @@ import {
   constant,
   show,
   type Attributes,
+  type Device,
   type Dialect,
   type Node,
   type Operand,
@@ -38,6 +39,8 @@ export interface OpSpec {
   readonly vjp: Vjp | "zero" | "none";
   /** The rule in the training library's ops, where it is faster. */
   readonly fused?: Vjp;
+  /** Devices that have kernels for the fused rule; default all. */
+  readonly fusedOn?: readonly Device[];
   /** Which outputs carry a gradient. Default "first": asking for one through another output is an error. */
   readonly differentiable?: "first" | "all";
   /** "" (ONNX) or "com.microsoft". */

@@ -8,7 +8,7 @@ export default class List extends Base {
     await this.parse(List);
     const { installedRuntimes } = await import("../../../src/runtimes.js");
     const runtimes = installedRuntimes();
-    for (const r of runtimes) this.log(`${r.kind.padEnd(9)} ${r.version.padEnd(14)} ${r.path}`);
+    for (const r of runtimes) this.log(`${r.kind.padEnd(9)} ${r.device.padEnd(5)} ${r.version.padEnd(14)} ${r.path}`);
     if (!runtimes.some((r) => r.kind === "training"))
       this.say("The training library is not installed: diptych runtime install");
     return { runtimes };

@@ -1,6 +1,7 @@
 /** The C API of an onnxruntime library as functions: one koffi layer for the training library and the one inside onnxruntime-node. */
 import { existsSync } from "node:fs";
 import koffi from "koffi";
+import { deviceSentence } from "./cuda.js";
 
 /** An opaque pointer of the library: OrtValue*, OrtSession* … */
 export type Pointer = object | bigint;
@@ -53,6 +54,10 @@ const ortApi = {
   SessionEndProfiling: [110, ["void *", "void *", OUT]],
   GetAvailableProviders: [125, [OUT, "_Out_ int *"]],
   AddSessionConfigEntry: [130, ["void *", "str", "str"]],
+  SessionOptionsAppendExecutionProvider_CUDA_V2: [204, ["void *", "void *"]],
+  CreateCUDAProviderOptions: [205, [OUT]],
+  UpdateCUDAProviderOptions: [206, ["void *", "str *", "str *", "size_t"]],
+  ReleaseCUDAProviderOptions: [208, ["void *"], "void"],
   GetTrainingApi: [219, ["uint32_t"], "void *"],
 } as const satisfies Record<string, readonly [number, readonly Argument[], string?]>;
 
@@ -128,9 +133,9 @@ export function openApi(library: string): Api {
   const trainingPointer = ort.GetTrainingApi(apiVersion);
   const check = (status: unknown): void => {
     if (!status) return;
-    const text = ort.GetErrorMessage(status) as string;
+    const text = readable(ort.GetErrorMessage(status) as string);
     ort.ReleaseStatus(status);
-    throw new OrtError(readable(text));
+    throw new OrtError(deviceSentence(text) ?? text);
   };
   const make = (f: Callable, ...args: unknown[]): Pointer => {
     const out: [Pointer | null] = [null];

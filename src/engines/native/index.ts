@@ -3,8 +3,9 @@ import { availableParallelism } from "node:os";
 import type { Artifacts } from "../../artifacts/manifest.js";
 import type { Device, Engine, EngineName, SessionOptions, TrainingSession } from "../index.js";
 import { openApi, providers } from "./api.js";
+import { openCuda, type CudaOptions } from "./cuda.js";
 import { openPortable } from "./portable.js";
-import { openSession } from "./session.js";
+import { openSession, type Settings } from "./session.js";
 import { openTraining } from "./training.js";
 
 export interface EngineOptions {
@@ -12,9 +13,13 @@ export interface EngineOptions {
   library: string;
   name: EngineName;
   device?: Device;
+  /** How the card is used, where device is cuda. */
+  cuda?: CudaOptions;
   /** Intra-op threads of every session; default all cores. */
   threads?: number;
 }
+
+export type { CudaOptions } from "./cuda.js";
 
 export interface NativeEngine extends Engine {
   readonly library: string;
@@ -31,22 +36,28 @@ export function openEngine({
   library,
   name,
   device = "cpu",
+  cuda = {},
   threads = availableParallelism(),
 }: EngineOptions): NativeEngine {
-  if (device !== "cpu") throw new Error(`The ${name} engine runs on cpu; ${device} is not built yet.`);
   const api = openApi(library);
   if (name === "training" && !api.training)
     throw new Error(
       `${library} (ONNX Runtime ${api.version}) has no training API. Install one that has: diptych runtime install`,
     );
-  const settings = (o: SessionOptions = {}) => ({ ...o, threads: o.threads ?? threads });
+  const compiled = providers(api).map((p) => p.replace(/ExecutionProvider$/, ""));
+  if (device === "cuda") openCuda(compiled, cuda);
+  const settings = (o: SessionOptions = {}): Settings => ({
+    ...o,
+    threads: o.threads ?? threads,
+    ...(device === "cuda" && { cuda }),
+  });
   return {
     name,
     device,
     threads,
     library,
     version: api.version,
-    providers: providers(api).map((p) => p.replace(/ExecutionProvider$/, "")),
+    providers: compiled,
     training: api.training !== undefined,
     session: (model, options) => openSession(api, model, settings(options)),
     trainingSession: (artifacts, options) =>

@@ -1,17 +1,13 @@
 /** A training step as a plain session: parameters and state in, parameters and state out. Any ONNX Runtime runs it. */
 import type { Artifacts } from "../../artifacts/manifest.js";
 import type { Tensors } from "../../tensor.js";
-import type { SessionOptions, TrainingSession } from "../index.js";
+import type { TrainingSession } from "../index.js";
 import type { Api, Pointer } from "./api.js";
-import { sessionOptions } from "./session.js";
+import { sessionOptions, type Settings } from "./session.js";
 import { copyOf, needed, overwrite, PingPong, Readings, StateSet, stepInputs } from "./stateful.js";
 import { ortTensor } from "./value.js";
 
-export async function openPortable(
-  api: Api,
-  artifacts: Artifacts,
-  settings: SessionOptions & { threads: number },
-): Promise<TrainingSession> {
+export async function openPortable(api: Api, artifacts: Artifacts, settings: Settings): Promise<TrainingSession> {
   const { manifest, stepModel, initial } = artifacts;
   if (!stepModel) throw new Error("These artifacts hold no step_model.onnx; build them for the portable engine.");
   const options = sessionOptions(api, settings);

@@ -1,16 +1,21 @@
 /** Plain sessions of a library. */
 import type { Tensors } from "../../tensor.js";
 import type { Session, SessionOptions } from "../index.js";
+import { appendCuda, type CudaOptions } from "./cuda.js";
 import { takeString, type Api, type Pointer } from "./api.js";
 import { ortTensor, takeValue, type OrtTensor } from "./value.js";
 
 const levels = { off: 0, basic: 1, extended: 2, all: 99 } as const;
 
+/** What sessions of an engine are opened with. */
+export interface Settings extends SessionOptions {
+  threads: number;
+  /** On a card; without it on the CPU. */
+  cuda?: CudaOptions;
+}
+
 /** OrtSessionOptions; the caller releases them. */
-export function sessionOptions(
-  api: Api,
-  { threads, spin = false, optimization = "all" }: SessionOptions & { threads: number },
-): Pointer {
+export function sessionOptions(api: Api, { threads, spin = false, optimization = "all", cuda }: Settings): Pointer {
   const options = api.make(api.ort.CreateSessionOptions);
   api.check(api.ort.SetIntraOpNumThreads(options, threads));
   api.check(api.ort.SetInterOpNumThreads(options, 1));
@@ -20,15 +25,12 @@ export function sessionOptions(
   api.check(api.ort.AddSessionConfigEntry(options, "session.intra_op.allow_spinning", spin ? "1" : "0"));
   const profile = process.env.DIPTYCH_PROFILE;
   if (profile) api.check(api.ort.EnableProfiling(options, profile));
+  if (cuda) appendCuda(api, options, cuda);
   return options;
 }
 
 /** A session over model bytes or a model file. */
-export async function openSession(
-  api: Api,
-  model: Uint8Array | string,
-  settings: SessionOptions & { threads: number },
-): Promise<Session> {
+export async function openSession(api: Api, model: Uint8Array | string, settings: Settings): Promise<Session> {
   const options = sessionOptions(api, settings);
   const out: [Pointer | null] = [null];
   try {

@@ -3,17 +3,13 @@ import { divided } from "../../artifacts/index.js";
 import type { Artifacts } from "../../artifacts/manifest.js";
 import { writeCheckpoint } from "../../artifacts/odtc.js";
 import type { Tensors } from "../../tensor.js";
-import type { SessionOptions, TrainingSession } from "../index.js";
+import type { TrainingSession } from "../index.js";
 import type { Api, Pointer } from "./api.js";
-import { sessionOptions } from "./session.js";
+import { sessionOptions, type Settings } from "./session.js";
 import { needed, Readings, StateSet, stepInputs } from "./stateful.js";
 import { ortTensor, takeValue } from "./value.js";
 
-export async function openTraining(
-  api: Api,
-  artifacts: Artifacts,
-  settings: SessionOptions & { threads: number },
-): Promise<TrainingSession> {
+export async function openTraining(api: Api, artifacts: Artifacts, settings: Settings): Promise<TrainingSession> {
   const t = api.training;
   if (!t) throw new Error(`${api.library} has no training API. Install one with: diptych runtime install`);
   const { manifest, trainingModel, evalModel, optimizerModel, initial } = artifacts;
