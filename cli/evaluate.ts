@@ -17,7 +17,7 @@ import type { NativeEngine } from "../src/engines/native/index.js";
 import { unknownName } from "../src/names.js";
 import { readInitializers, readModel } from "../src/onnx/model.js";
 import { imagenetStatistics } from "../src/views.js";
-import { encoderAt, splitOf } from "./inference/source.js";
+import { encoderAt, readable } from "./inference/source.js";
 
 export interface EvaluateFlags {
   data: string;
@@ -51,7 +51,7 @@ export async function judged(
   flags: EvaluateFlags,
 ): Promise<{ notes: string[]; rows: Row[] }> {
   const { bytes: encoder, preprocessing: p } = await encoderAt(encoderFile, flags);
-  const { train, test, classes } = await labelledData(flags.data);
+  const { train, test, classes } = await labelledData(flags.data, flags.say);
   const seen = (bytes: Uint8Array, q: Preprocessing): Subject => {
     const of = ({ images, labels }: LabelledImages): Split => ({
       images,
@@ -93,8 +93,8 @@ export async function judged(
 const thumbnailSide = 32;
 
 /** Training and test images with labels over the same classes. */
-async function labelledData(root: string) {
-  const [train, val] = await Promise.all([splitOf(root, "train"), splitOf(root, "val")]);
+async function labelledData(root: string, say: (line: string) => void) {
+  const [train, val] = [await readable(root, "train", say), await readable(root, "val", say)];
   const { classes } = train!;
   if (!train!.labels || !classes)
     throw new Error(`${root} has no labels to judge by: it needs a folder for each of two or more classes.`);

@@ -26,11 +26,12 @@ export default class Neighbors extends Base {
     const { args, flags } = await this.parse(Neighbors);
     const { engineFor } = await import("../engine.js");
     const { neighbors } = await import("../inference/look.js");
-    const { encoderAt, imagesIn } = await import("../inference/source.js");
+    const { encoderAt, readable } = await import("../inference/source.js");
     const engine = await engineFor(flags, this.say);
     const encoder = await encoderAt(args.encoder, flags);
     const progress = this.counter("images").show;
-    const rows = await neighbors(engine, encoder, await imagesIn(args.images), { ...flags, progress });
+    const images = (await readable(args.images, "train", this.say))!;
+    const rows = await neighbors(engine, encoder, images, { ...flags, progress });
     for (const { query, neighbors: found } of rows)
       this.log(`${query}: ${found.map((f) => `${f.path} ${f.similarity.toFixed(3)}`).join(", ")}`);
     this.log(flags.out);

@@ -3,9 +3,11 @@ import { readFile } from "node:fs/promises";
 import sharp from "sharp";
 import { preprocessingOf, type Preprocessing } from "../../evaluators/features.js";
 import { cifarFolder } from "../../src/data/cifar10.js";
+import { cached } from "../../src/data/cached.js";
 import { datasets, type Dataset } from "../../src/data/index.js";
 import { readModel } from "../../src/onnx/model.js";
 import { zeros, type Tensor } from "../../src/tensor.js";
+import { readableOnly } from "../folder.js";
 
 export interface EncoderFlags {
   size?: number;
@@ -42,12 +44,22 @@ function triple(flag: string, text: string): number[] {
 }
 
 /** A split of a folder, or of the fetched CIFAR-10. */
-export const splitOf = (root: string, split: "train" | "val"): Promise<Dataset | undefined> =>
+const splitOf = (root: string, split: "train" | "val"): Promise<Dataset | undefined> =>
   (root === "cifar10" ? datasets.cifar10 : datasets.imageFolder).open({
     root: root === "cifar10" ? cifarFolder() : root,
     split,
     shortSide: 256,
   });
+
+/** A split's images that can be read, decoded once and kept; the others are named and left out. */
+export async function readable(
+  root: string,
+  split: "train" | "val",
+  say: (line: string) => void,
+): Promise<Dataset | undefined> {
+  const data = await splitOf(root, split);
+  return data && readableOnly(await cached(data, "memory"), say);
+}
 
 /** Every image of a folder: its train split, where it has one. */
 export const imagesIn = async (root: string): Promise<Dataset> => (await splitOf(root, "train"))!;
