@@ -43,6 +43,8 @@ export const recipes = {
   },
   "simclr-r18w16-cifar10": {
     paper: "Chen et al., ICML 2020, arXiv 2002.05709",
+    cost: "20 minutes of one core",
+    expected: "kNN top1 48.2, mean of 3 seeds (raw pixels 39.3)",
     recipe: {
       ...anchor({ name: "simclr", temperature: 0.2, hiddenDim: 128, outDim: 128, view: anchorView } as never),
       summary: "SimCLR, ResNet-18 of width 16, 10,000 images of CIFAR-10",
@@ -50,6 +52,8 @@ export const recipes = {
   },
   "mocov2-r18w16-cifar10": {
     paper: "Chen et al., 2020, arXiv 2003.04297",
+    cost: "15 minutes of one core",
+    expected: "kNN top1 42.3, mean of 3 seeds (raw pixels 39.3)",
     recipe: {
       ...anchor({
         name: "mocov2",

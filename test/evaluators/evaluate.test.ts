@@ -90,6 +90,15 @@ describe("diptych evaluate", function () {
     assert.match(words, /k = 1, 5/);
     assert.match(table(rows), /^ +top1@1 +top5@1 +se@1 .*\nfeatures /);
   });
+  it("leaves out what cannot be read, and says so", async () => {
+    mkdirSync(at("damaged/red"), { recursive: true });
+    for (let i = 0; i < 6; i++) await picture(`damaged/${i % 2 ? "red" : "blue"}/${i}.png`, i % 2 === 1, i);
+    writeFileSync(at("damaged/red/note.png"), "not a picture");
+    const said: string[] = [];
+    const { notes } = await evaluate("knn", ["k=1"], "ours.onnx", { data: "damaged", say: (line) => said.push(line) });
+    assert.match(said.join("\n"), /red\/note\.png cannot be read and is left out/);
+    assert.match(notes.join("\n"), /^6 images/);
+  });
   it("takes other people's encoders, made for any batch or for one size of it, and averages maps", async () => {
     const scores = [];
     for (const [name, batch] of [
