@@ -1,5 +1,5 @@
 /** What every command shares: --json, and results on stdout with everything else on stderr. */
-import { Command, Flags } from "@oclif/core";
+import { Args, Command, Flags } from "@oclif/core";
 
 export abstract class Base extends Command {
   static override enableJsonFlag = true;
@@ -24,6 +24,9 @@ export abstract class Base extends Command {
     return { show, perSecond };
   }
 }
+
+/** The encoder that a command looks through. */
+export const encoderArg = Args.string({ required: true, description: "an ONNX model with one image input" });
 
 export const encoderFlags = {
   size: Flags.integer({ min: 1, description: "pixels a side, for a foreign encoder" }),

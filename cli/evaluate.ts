@@ -14,7 +14,7 @@ import { testShare } from "../evaluators/split.js";
 import { encoderModel, initialWeights, type EncoderInfo } from "../graphs/encoder.js";
 import type { Dataset } from "../src/data/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
-import { unknownName } from "../src/names.js";
+import { oneOf } from "../src/names.js";
 import { readInitializers, readModel } from "../src/onnx/model.js";
 import { imagenetStatistics } from "../src/views.js";
 import { encoderAt, readable } from "./inference/source.js";
@@ -37,10 +37,8 @@ export interface Row {
   metrics: Metrics;
 }
 
-export function evaluatorNamed(name: string): Evaluator<object> {
-  if (!Object.hasOwn(evaluators, name)) throw new Error(unknownName("judge", name, Object.keys(evaluators)));
-  return evaluators[name as keyof typeof evaluators] as unknown as Evaluator<object>;
-}
+export const evaluatorNamed = (name: string): Evaluator<object> =>
+  oneOf<unknown>("judge", name, evaluators) as Evaluator<object>;
 
 /** The score of an encoder, with rows for random weights, raw pixels and (asked for) training from scratch. */
 export async function judged(

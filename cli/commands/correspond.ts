@@ -1,12 +1,12 @@
 import { Args, Flags } from "@oclif/core";
-import { Base, encoderFlags, engineFlags } from "../base.js";
+import { Base, encoderArg, encoderFlags, engineFlags } from "../base.js";
 
 export default class Correspond extends Base {
   static override description =
     "Draws which places of two photographs an encoder finds alike: mutual nearest neighbours of their dense maps.";
   static override examples = ["<%= config.bin %> correspond runs/densecl-1/encoder.onnx a.jpg b.jpg --out matches.png"];
   static override args = {
-    encoder: Args.string({ required: true, description: "an ONNX model with one image input" }),
+    encoder: encoderArg,
     a: Args.string({ required: true, description: "a photograph" }),
     b: Args.string({ required: true, description: "another" }),
   };

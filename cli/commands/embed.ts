@@ -1,5 +1,5 @@
 import { Args, Flags } from "@oclif/core";
-import { Base, encoderFlags, engineFlags } from "../base.js";
+import { Base, encoderArg, encoderFlags, engineFlags } from "../base.js";
 
 export default class Embed extends Base {
   static override description =
@@ -9,7 +9,7 @@ export default class Embed extends Base {
     "<%= config.bin %> embed runs/sample-1/encoder.onnx photos/ --dense --out maps.npy",
   ];
   static override args = {
-    encoder: Args.string({ required: true, description: "an ONNX model with one image input" }),
+    encoder: encoderArg,
     images: Args.string({ required: true, description: "folder of images" }),
   };
   static override flags = {

@@ -1,5 +1,5 @@
 import { Args, Flags } from "@oclif/core";
-import { Base, encoderFlags, engineFlags } from "../base.js";
+import { Base, encoderArg, encoderFlags, engineFlags } from "../base.js";
 
 export default class Features extends Base {
   static override description =
@@ -7,7 +7,7 @@ export default class Features extends Base {
   static override examples = ["<%= config.bin %> features runs/densecl-1/encoder.onnx a.jpg b.jpg --out features.png"];
   static override strict = false;
   static override args = {
-    encoder: Args.string({ required: true, description: "an ONNX model with one image input" }),
+    encoder: encoderArg,
     image: Args.string({
       required: true,
       description: "a photograph, and more of them: the colours are common to all",

@@ -1,5 +1,5 @@
 import { Args, Flags } from "@oclif/core";
-import { Base, encoderFlags, engineFlags } from "../base.js";
+import { Base, encoderArg, encoderFlags, engineFlags } from "../base.js";
 
 export default class Neighbors extends Base {
   static override description =
@@ -9,7 +9,7 @@ export default class Neighbors extends Base {
     "<%= config.bin %> neighbors runs/sample-1/encoder.onnx photos/ --query cat.jpg --out neighbors.html",
   ];
   static override args = {
-    encoder: Args.string({ required: true, description: "an ONNX model with one image input" }),
+    encoder: encoderArg,
     images: Args.string({ required: true, description: "folder of images" }),
   };
   static override flags = {
