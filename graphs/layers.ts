@@ -12,6 +12,7 @@ import {
   Gelu,
   Gemm,
   InstanceNormalization,
+  layerNormFromParts,
   LayerNormalization,
   MatMul,
   Mul,
@@ -88,7 +89,7 @@ export function conv(
   const b = bias ? s.parameter("bias", [channels], torchDefault(fan)) : null;
   const p = Math.floor(kernel / 2);
   const full = { pads: [p, p, p, p] as const, ...window };
-  if (s.mode === "train" && s.convolutions === "fast") {
+  if (s.mode === "train" && s.device === "cpu" && s.convolutions === "fast") {
     if (suitsProduct(x, w, full)) return convAsProduct(x, w, b, full);
     if (suitsWinograd(x, w, full)) return b ? Add(winograd(x, w), perChannel(b, x)) : winograd(x, w);
   }
@@ -201,9 +202,9 @@ function plainBatchNorm(x: Value, scale: Value, bias: Value, epsilon: number): N
 /** LayerNorm over the last axis, PyTorch names */
 export function layerNorm(s: Scope, x: Value, epsilon = 1e-5): Value {
   const d = x.shape.at(-1) as number;
-  return LayerNormalization(x, s.parameter("weight", [d], onesInit), s.parameter("bias", [d], zerosInit), {
-    epsilon,
-  })[0];
+  const [scale, bias] = [s.parameter("weight", [d], onesInit), s.parameter("bias", [d], zerosInit)];
+  if (s.mode === "train" && s.device === "cpu") return layerNormFromParts(x, scale, bias, epsilon);
+  return LayerNormalization(x, scale, bias, { epsilon })[0];
 }
 
 /** GroupNorm (Wu and He, ECCV 2018): x [N,C,H,W] normalised over each group of C/groups channels and all places, PyTorch names */

@@ -10,10 +10,12 @@ export interface Scope {
   readonly path: string;
   readonly mode: Mode;
   readonly dialect: Dialect;
+  /** Where the step will run: what is quickest differs. */
+  readonly device: Device;
   /** Batch statistics are taken over this many equal groups of the batch: what several devices do to BatchNorm. */
   readonly bnGroups: number;
   /**
-   * fast: by products over the whole batch where that is quicker (Winograd's tiles round about five times as coarsely, 1e-6 of the largest
+   * fast: on the CPU, by products over the whole batch where that is quicker (Winograd's tiles round about five times as coarsely, 1e-6 of the largest
    * output); exact: every convolution is the runtime's own.
    */
   readonly convolutions: "fast" | "exact";
@@ -128,6 +130,7 @@ function makeScope(collected: Collected, settings: Settings): Scope {
     path,
     mode,
     dialect,
+    device,
     bnGroups,
     convolutions,
     every,

@@ -1,6 +1,6 @@
 /** Normalisations with their closed-form reverse rules. */
 import { constant, type Type, type Value } from "../onnx/graph.js";
-import { apply, op } from "./op.js";
+import { apply, op, withRule } from "./op.js";
 import { normalizeAxis, product } from "./infer.js";
 import { Add, Div, Mul, Sqrt, Sub } from "./elementwise.js";
 import { Reshape } from "./movement.js";
@@ -30,19 +30,33 @@ const layerNormalization = op("LayerNormalization", {
     const statistics: Type = { dtype: x!.dtype, shape: x!.shape.map((d, i) => (i < (axis as number) ? d : 1)) };
     return [x!, statistics, statistics];
   },
-  vjp: ([g], [x, scale, bias], [, mean, inverse], { axis }) => {
-    const inner = x!.shape.map((_, i) => i).slice(axis as number);
-    const outer = x!.shape.map((_, i) => i).slice(0, axis as number);
-    const hat = Mul(Sub(x!, mean!), inverse!);
-    const dhat = Mul(g!, scale!);
-    const centred = Sub(
-      Sub(dhat, ReduceMean(dhat, { axes: inner })),
-      Mul(hat, ReduceMean(Mul(dhat, hat), { axes: inner })),
-    );
-    const summed = (v: Value) => (outer.length ? ReduceSum(v, { axes: outer, keepdims: 0 }) : v);
-    return [Mul(inverse!, centred), summed(Mul(g!, hat)), bias ? summed(g!) : null];
-  },
+  vjp: ([g], [x, scale], [, mean, inverse]) => layerNormGradients(g!, Mul(Sub(x!, mean!), inverse!), inverse!, scale!),
 });
+/** The gradients of x, scale and bias from x̂ and r; the normalised axes are those of scale. */
+function layerNormGradients(g: Value, hat: Value, inverse: Value, scale: Value): Value[] {
+  const axes = hat.shape.map((_, i) => i);
+  const outer = axes.slice(0, axes.length - scale.shape.length);
+  const inner = axes.slice(outer.length);
+  const dhat = Mul(g, scale);
+  const centred = Sub(
+    Sub(dhat, ReduceMean(dhat, { axes: inner })),
+    Mul(hat, ReduceMean(Mul(dhat, hat), { axes: inner })),
+  );
+  const summed = (v: Value) => (outer.length ? ReduceSum(v, { axes: outer, keepdims: 0 }) : v);
+  return [Mul(inverse, centred), summed(Mul(g, hat)), summed(g)];
+}
+
+/**
+ * LayerNormalization over the last axis from its parts, x̂ kept for the reverse pass: on CPU its kernel takes 1.04 ms for [32,65,192] on
+ * two cores, the parts 0.29 ms. Written so that the library does not fuse them back.
+ */
+export function layerNormFromParts(x: Value, scale: Value, bias: Value, epsilon: number): Value {
+  const centred = Sub(x, ReduceMean(x, { axes: [-1] }));
+  const inverse = Div(1, Sqrt(Add(ReduceMean(Mul(centred, centred), { axes: [-1] }), epsilon)));
+  const hat = Mul(centred, inverse);
+  return withRule(Add(Mul(hat, scale), bias), [x, scale, bias], (g) => layerNormGradients(g, hat, inverse, scale));
+}
+
 /** [C] as it broadcasts over [N,C,H,W] (or [N,C]) */
 export const perChannel = (v: Value, x: Type): Value =>
   x.shape.length === 2 ? v : Reshape(v, [1, v.shape[0] as number, ...x.shape.slice(2).map(() => 1)]);

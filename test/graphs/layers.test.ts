@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { groupNorm } from "../../graphs/layers.js";
+import { groupNorm, layerNorm } from "../../graphs/layers.js";
 import { rootScope } from "../../graphs/scope.js";
-import { input } from "../../src/onnx/graph.js";
-import { Add, Resize, Shape } from "../../src/ops/index.js";
+import { gradients } from "../../src/autodiff.js";
+import { input, type Value } from "../../src/onnx/graph.js";
+import { Add, LayerNormalization, Mul, ReduceSum, Resize, Shape } from "../../src/ops/index.js";
 import { random } from "../../src/random.js";
 import { tensor, zeros } from "../../src/tensor.js";
 import { portableEngine } from "../engine.js";
@@ -41,6 +42,42 @@ describe("group normalisation", () => {
       () => groupNorm(scope.child("head.norm"), input("x", "float32", [1, 10, 2, 2]), 4),
       /head\.norm: 10 channels do not divide into 4 equal groups\./,
     );
+  });
+});
+
+describe("layer normalisation", () => {
+  it("in a training step on the CPU gives the node's values and gradients, from other ops", async () => {
+    const { scope, collected } = rootScope("portable");
+    const [x, g] = [input("x", "float32", [2, 3, 7]), input("g", "float32", [2, 3, 7])];
+    const y = layerNorm(scope, x, 1e-3);
+    assert.notEqual(y.node!.op.type, "LayerNormalization");
+    const [scale, bias] = [...collected.parameters.values()].map((p) => p.value) as [Value, Value];
+    const [node] = LayerNormalization(x, scale, bias, { epsilon: 1e-3 });
+    const named = (form: string, v: Value) =>
+      Object.fromEntries(
+        [v, ...gradients(ReduceSum(Mul(v, g), { keepdims: 0 }), [x, scale, bias])].map((out, i) => [
+          `${form}${i}`,
+          out!,
+        ]),
+      );
+    const r = random(0, "layerNorm");
+    const drawn = (shape: number[]) =>
+      tensor(
+        "float32",
+        shape,
+        Array.from({ length: shape.reduce((a, b) => a * b) }, () => 2 + 3 * r.normal()),
+      );
+    const feeds = { x: drawn([2, 3, 7]), g: drawn([2, 3, 7]), weight: drawn([7]), bias: drawn([7]) };
+    const out = await evaluate(
+      portableEngine(),
+      [x, g, scale, bias],
+      { ...named("parts", y), ...named("node", node) },
+      feeds,
+    );
+    for (const i of [0, 1, 2, 3])
+      out[`node${i}`]!.data.forEach((v, at) =>
+        assert.ok(Math.abs(Number(v) - Number(out[`parts${i}`]!.data[at])) < 1e-5 * (1 + Math.abs(Number(v)))),
+      );
   });
 });
 
