@@ -15,15 +15,11 @@ import {
   ArgMax,
   Expand,
   GatherElements,
-  Gemm,
   MatMul,
   Mul,
   ReduceMean,
-  ReduceSum,
   Relu,
   Reshape,
-  Softmax,
-  Split,
   stopGradient,
   Sub,
   Transpose,
@@ -32,17 +28,7 @@ import {
 } from "../../src/ops/index.js";
 import { adaptiveAveragePool, conv, kaimingNormal, l2normalize, linear, zerosInit } from "../layers.js";
 import type { Scope } from "../scope.js";
-import {
-  cosines,
-  infoNce,
-  logits,
-  mocoView,
-  queryAndKey,
-  shuffled,
-  shuffleDraw,
-  shuffleSpecs,
-  type MocoOptions,
-} from "./mocov2.js";
+import { infoNce, mocoView, queryAndKey, shuffled, shuffleDraw, shuffleSpecs, type MocoOptions } from "./mocov2.js";
 import type { Embeddings, Method } from "./index.js";
 
 export interface DenseclOptions extends MocoOptions {
@@ -100,43 +86,6 @@ function branch(s: Scope, map: Value, { hiddenDim, outDim, numGrid }: DenseclOpt
   return [Reshape(pooled(map, numGrid), [0, 0, -1]), global, dense];
 }
 
-/** Most logits [rows, 1+K] held at once: 64 MB of float32. */
-const heldLogits = 2 ** 24;
-
-/**
- * InfoNCE of unit rows r [M,D] with their positives t [M,D] and a queue [K,D], at most `held` logits at a time. The gradient is put in
- * by hand, so that no block's logits wait for the backward pass: with p = softmax([r·t, r·queue]/τ) of a block of m rows,
- * ∂L/∂r = ((p₀ − 1)·t + p₁…·queue)/(τm), which enters as L + ⟨∂L/∂r, r − r⟩ with all but one r constant.
- */
-export function blockedInfoNce(
-  r: Value,
-  t: Value,
-  queue: Value,
-  temperature: number,
-  held = heldLogits,
-): { loss: Value; top1: Value } {
-  const [total, k] = [r.shape[0] as number, queue.shape[0] as number];
-  const most = Math.max(1, Math.floor(held / (1 + k)));
-  const lengths = Array.from({ length: Math.ceil(total / most) }, (_, i) => Math.min(most, total - i * most));
-  const blocks = (x: Value) => (lengths.length > 1 ? Split(x, lengths, { axis: 0 }) : [x]);
-  const [rows, positives] = [blocks(r), blocks(t)];
-  let sum: { loss: Value; top1: Value } | undefined;
-  lengths.forEach((m, i) => {
-    const [row, positive] = [rows[i]!, positives[i]!];
-    const fixed = stopGradient(row);
-    // + 0·(the blocks before): else the runtime computes the logits of all blocks first
-    const inTurn = sum ? Add(fixed, Mul(stopGradient(Add(sum.loss, sum.top1)), 0)) : fixed;
-    const scores = logits(inTurn, positive, queue, temperature);
-    const { loss, top1 } = infoNce(scores);
-    const [p0, rest] = Split(Softmax(scores), [1, k], { axis: 1 });
-    const gradient = Mul(Add(Mul(Sub(p0!, 1), positive), Gemm(rest!, queue)), 1 / (temperature * m));
-    const zero = ReduceSum(Mul(stopGradient(gradient), Sub(row, fixed)), { keepdims: 0 });
-    const own = { loss: Mul(Add(loss, zero), m / total), top1: Mul(top1, m / total) };
-    sum = sum ? { loss: Add(sum.loss, own.loss), top1: Add(sum.top1, own.top1) } : own;
-  });
-  return sum!;
-}
-
 export const densecl: Method<DenseclOptions> = {
   summary: "MoCo-v2, and every cell agrees with the cell it matches in the other view",
   paper: "Wang et al., CVPR 2021, arXiv 2011.09157",
@@ -178,30 +127,28 @@ export const densecl: Method<DenseclOptions> = {
 
     const queue = s.ring("queue", [queueSize, d!], { name: "unitRows" });
     const queue2 = s.ring("queue2", [queueSize, d!], { name: "unitRows" });
-    const globalScores = logits(q, k, queue, temperature);
-    const single = infoNce(globalScores);
+    const { loss: single, ...metrics } = infoNce(q, k, queue, temperature);
 
     const match = matched(stopGradient(featQ!), featK!); // [N, P]
     const n = match.shape[0] as number;
     const index = Expand(Unsqueeze(match, [1]), [n, d!, p!]);
     const positives = GatherElements(cells(kGrid!), index, { axis: 2 }); // t_c(i) [N, D, P]
     const rows = (x: Value) => Reshape(Transpose(x, { perm: [0, 2, 1] }), [n * p!, d!]);
-    const dense = blockedInfoNce(rows(cells(qGrid!)), rows(positives), queue2, temperature);
+    const dense = infoNce(rows(cells(qGrid!)), rows(positives), queue2, temperature);
 
     const lambda = s.scalar("lossLambda");
     const [k1, k2] = keys(all);
     s.push("queue", k1!);
     s.push("queue2", k2!);
-    const contraSingle = Mul(single.loss, Sub(1, lambda));
+    const contraSingle = Mul(single, Sub(1, lambda));
     const contraDense = Mul(dense.loss, lambda);
     return {
       loss: Add(contraSingle, contraDense),
       metrics: {
         lossContraSingle: contraSingle,
         lossContraDense: contraDense,
-        top1: single.top1,
+        ...metrics,
         top1Dense: dense.top1,
-        ...cosines(globalScores, temperature),
       },
     };
   },
