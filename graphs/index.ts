@@ -3,6 +3,7 @@ export * from "./augment.js";
 export * from "./backbones/index.js";
 export * from "./clipping.js";
 export * from "./correspondence.js";
+export * from "./detection/index.js";
 export * from "./encoder.js";
 export * from "./finetune.js";
 export * from "./knn.js";
