@@ -26,6 +26,8 @@ export interface EvaluateFlags {
   /** Where a judge of places leaves what it trained, and a picture of its answers. */
   out?: string;
   picture?: string;
+  /** Where it writes what it found, for coco-eval or voc-eval. */
+  results?: string;
   cache: boolean;
   size?: number;
   resize?: number;
@@ -60,7 +62,7 @@ export async function judged(
   flags: EvaluateFlags,
 ): Promise<Verdict> {
   if (evaluator.judges === "places") return transferred(engine, evaluator, options, encoderFile, flags);
-  for (const flag of ["out", "picture"] as const)
+  for (const flag of ["out", "picture", "results"] as const)
     if (flags[flag]) throw new Error(`--${flag} keeps what a judge of places found; this judge gives numbers alone.`);
   const { bytes: encoder, preprocessing: p } = await encoderAt(encoderFile, flags);
   const { train, test, classes } = await labelledData(flags.data, flags.say);

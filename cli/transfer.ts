@@ -12,16 +12,17 @@ export async function transferred(
   evaluator: DenseEvaluator<object, { note: string }>,
   options: object,
   encoderFile: string,
-  { data: root, out, picture, scratch, say, ...flags }: EvaluateFlags,
+  { data: root, out, picture, results, scratch, say, ...flags }: EvaluateFlags,
 ): Promise<Verdict> {
   const { bytes } = await encoderAt(encoderFile, flags);
   const network = ownNetwork(encoderFile, bytes);
   const data = await evaluator.open(root, options);
   const judge = (from: Network, with_: object) => evaluator.evaluate({ engine, say, data, network: from }, with_);
 
-  const { model, picture: drawn, ...own } = await judge(network, options);
+  const { model, picture: drawn, results: found, ...own } = await judge(network, options);
   if (out) await writeFile(out, model);
   if (picture) await writeFile(picture, await drawn());
+  if (results) await writeFile(results, found!());
   const rows: Verdict["rows"] = [{ name: "trained on", key: "", ...own }];
   if (scratch) {
     const random = { ...network, tensors: initialWeights(network.info, 0) };

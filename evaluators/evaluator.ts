@@ -71,6 +71,8 @@ export interface Transferred {
   model: Uint8Array;
   /** Some test images with what was found in them, PNG. */
   picture(): Promise<Buffer>;
+  /** What was found, as a file that another command judges; absent where there is none. */
+  results?(): string;
 }
 
 /** Transfer to answers about places, the class of each pixel or boxes: a head on the network, trained with it on data that the judge opens itself. */

@@ -1,5 +1,6 @@
 /** The judges: any encoder.onnx in, numbers out. One file each, one line here. */
 import type { DenseEvaluator, Evaluator } from "./evaluator.js";
+import { detection } from "./detection.js";
 import { finetune } from "./finetune.js";
 import { knn } from "./knn.js";
 import { linear } from "./linear.js";
@@ -19,7 +20,7 @@ export * from "./voc.js";
 export * from "./vocFiles.js";
 
 /* eslint-disable @typescript-eslint/no-explicit-any -- options and data differ from entry to entry */
-export const evaluators = { finetune, knn, linear, logistic, lowshot } satisfies Record<
+export const evaluators = { detection, finetune, knn, linear, logistic, lowshot } satisfies Record<
   string,
   Evaluator<any> | DenseEvaluator<any, any>
 >;

@@ -35,6 +35,9 @@ export default class Evaluate extends Base {
     }),
     out: Flags.string({ description: "write what was trained, network and head, as one ONNX file" }),
     picture: Flags.string({ description: "draw some test images with what was found in them, PNG" }),
+    results: Flags.string({
+      description: "detection: write what was found as JSON, for coco-eval (of COCO data) or voc-eval (of VOC data)",
+    }),
     cache: Flags.boolean({ allowNo: true, default: true, description: "keep features in the user's cache folder" }),
     resize: Flags.integer({ min: 1, description: "short side before the centre crop" }),
     size: Flags.integer({ min: 1, description: "pixels a side of the centre crop; needed for most foreign encoders" }),

@@ -2,7 +2,7 @@
 import type { Value } from "../../src/onnx/graph.js";
 import { Concat, Relu, Reshape, Transpose } from "../../src/ops/index.js";
 import type { Init } from "../../src/step.js";
-import { conv, groupNorm, zerosInit } from "../layers.js";
+import { conv, groupNorm } from "../layers.js";
 import type { Scope } from "../scope.js";
 
 /** What the head says at each of A locations, level after level, row after row. */

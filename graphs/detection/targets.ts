@@ -5,7 +5,6 @@ import {
   Add,
   And,
   ArgMax,
-  Concat,
   Gather,
   Greater,
   GreaterOrEqual,

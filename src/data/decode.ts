@@ -23,6 +23,25 @@ export async function decode(file: string | Buffer, shortSide: number): Promise<
   return { width: info.width, height: info.height, data: planes(data, info.channels) };
 }
 
+export interface Size {
+  width: number;
+  height: number;
+}
+
+/** The same, resized (linear, antialiased) to what `resized` makes of the size that the file has. */
+export async function decodeResized(file: string, resized: (own: Size) => Size): Promise<Image> {
+  const image = sharp(file, { failOn: "error", pages: 1, limitInputPixels: false });
+  const { autoOrient } = await image.metadata();
+  const { data, info } = await image
+    .autoOrient()
+    .resize({ ...resized(autoOrient), fit: "fill", kernel: "linear" })
+    .toColourspace("srgb")
+    .removeAlpha()
+    .raw({ depth: "uchar" })
+    .toBuffer({ resolveWithObject: true });
+  return { width: info.width, height: info.height, data: planes(data, info.channels) };
+}
+
 /** [h·w, channels] → [3, h·w]; grey is repeated where sharp kept one channel. */
 function planes(data: Buffer, channels: number): Uint8Array {
   const n = data.length / channels;
