@@ -38,7 +38,7 @@ export function boundNetwork(name: BackboneName, given: object = {}): Network {
 }
 
 /** (image − mean)/std, channels on axis 1 */
-const normalized = (image: Value, mean: readonly number[], std: readonly number[]): Value => {
+export const normalized = (image: Value, mean: readonly number[], std: readonly number[]): Value => {
   const vector = (v: readonly number[]) => constant([1, v.length, 1, 1], v);
   return Div(Sub(image, vector(mean)), vector(std));
 };
