@@ -6,6 +6,7 @@ import { knn } from "./knn.js";
 import { linear } from "./linear.js";
 import { logistic } from "./logistic.js";
 import { lowshot } from "./lowshot.js";
+import { segmentation } from "./segmentation.js";
 
 export * from "./bag.js";
 export * from "./coco/index.js";
@@ -20,7 +21,7 @@ export * from "./voc.js";
 export * from "./vocFiles.js";
 
 /* eslint-disable @typescript-eslint/no-explicit-any -- options and data differ from entry to entry */
-export const evaluators = { detection, finetune, knn, linear, logistic, lowshot } satisfies Record<
+export const evaluators = { detection, finetune, knn, linear, logistic, lowshot, segmentation } satisfies Record<
   string,
   Evaluator<any> | DenseEvaluator<any, any>
 >;

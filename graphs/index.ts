@@ -13,5 +13,6 @@ export * from "./names.js";
 export * from "./optimizers.js";
 export * from "./places.js";
 export * from "./probe.js";
+export * from "./segmentation.js";
 export { rootScope, statesOf, type Collected, type Mode, type Scope } from "./scope.js";
 export { trainingStep, type StepOptions } from "./step.js";

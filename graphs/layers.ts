@@ -75,7 +75,7 @@ export interface ConvOptions extends Window {
   init?: Init;
   biasInit?: Init;
 }
-/** A k×k convolution, weight [out, in/group, k, k]; padding k div 2 unless given */
+/** A k×k convolution, weight [out, in/group, k, k]; padded by k div 2 taps unless given, which keeps the size at stride 1 */
 export function conv(
   s: Scope,
   x: Value,
@@ -87,8 +87,8 @@ export function conv(
   const fan = inner * kernel * kernel;
   const w = s.parameter("weight", [channels, inner, kernel, kernel], init ?? torchDefault(fan));
   const b = bias ? s.parameter("bias", [channels], biasInit ?? torchDefault(fan)) : null;
-  const p = Math.floor(kernel / 2);
-  const full = { pads: [p, p, p, p] as const, ...window };
+  const [down, across] = (window.dilations ?? [1, 1]).map((d) => d * Math.floor(kernel / 2)) as [number, number];
+  const full = { pads: [down, across, down, across] as const, ...window };
   if (s.mode === "train" && s.convolutions === "fast") {
     if (suitsProduct(x, w, full)) return convAsProduct(x, w, b, full);
     if (suitsWinograd(x, w, full)) return b ? Add(winograd(x, w), perChannel(b, x)) : winograd(x, w);

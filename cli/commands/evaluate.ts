@@ -11,7 +11,7 @@ export default class Evaluate extends Base {
     "<%= config.bin %> evaluate linear resnet50.onnx --data photos/ --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
   ];
   static override args = {
-    name: Args.string({ required: true, description: "finetune, knn, linear, logistic, lowshot" }),
+    name: Args.string({ required: true, description: "finetune, knn, linear, logistic, lowshot, segmentation" }),
     encoder: Args.string({
       required: true,
       description:
