@@ -7,6 +7,7 @@ const benches = {
   augment: () => import("./augment.js"),
   read: () => import("./read.js"),
   loader: () => import("./loader.js"),
+  detection: () => import("./detection.js"),
   embed: () => import("./embed.js"),
   coco: () => import("./coco.js"),
   knn: () => import("./knn.js"),

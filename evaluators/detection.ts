@@ -7,13 +7,16 @@ import {
   type DetectionLimits,
   type DetectorOptions,
 } from "../graphs/detection/index.js";
+import type { EncoderInfo } from "../graphs/encoder.js";
 import { sgd } from "../graphs/optimizers.js";
 import { cached } from "../src/data/cached.js";
-import { subset, type Dataset, type Image } from "../src/data/dataset.js";
+import type { Image } from "../src/data/dataset.js";
 import { loader } from "../src/data/loader.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
+import type { Dialect } from "../src/onnx/graph.js";
 import { random } from "../src/random.js";
 import type { Schedule } from "../src/schedules.js";
+import type { TrainingStep } from "../src/step.js";
 import type { Tensors } from "../src/tensor.js";
 import { train, type Prepared } from "../src/train.js";
 import { cocoEval, type Detections } from "./coco/index.js";
@@ -23,7 +26,7 @@ import {
   resizedImages,
   type DetectionData,
   type DetectionFiles,
-  type DetectionSplit,
+  type JudgedImages,
   type Fit,
 } from "./detectionFolder.js";
 import { detectionPicture } from "./detectionPicture.js";
@@ -102,7 +105,7 @@ export const detection: DenseEvaluator<DetectionJudgeOptions, DetectionData> = {
   open: (root, o) => Promise.resolve(openDetection(root, o)),
   async evaluate({ engine, network, data, say }, o) {
     const options: DetectorOptions & DetectionLimits = { ...o, info: network.info, classes: data.classes.length };
-    const tensors = await trained(engine, network, data.train, options, o, say);
+    const tensors = await trained(engine, network, data, o, say);
     const model = detectorModel(options, tensors, {
       classes: JSON.stringify(data.classes),
       view: JSON.stringify({ height: o.height, width: o.width, fit: o.fit }),
@@ -122,46 +125,45 @@ export const detection: DenseEvaluator<DetectionJudgeOptions, DetectionData> = {
   },
 };
 
-async function trained(
-  engine: NativeEngine,
-  { info, tensors }: Network,
-  data: DetectionSplit,
-  detector: DetectorOptions,
+/** The step that a judge with these options trains by. */
+export function stepOf(
+  dialect: Dialect,
+  info: EncoderInfo,
+  { classes, train }: Pick<DetectionData, "classes" | "train">,
   o: DetectionJudgeOptions,
-  say: (line: string) => void,
-): Promise<Tensors> {
-  const learned = Array.from(data.objects.keys()).filter((i) => data.objects[i]!.length > 0);
-  const images = subset(await cached(resizedImages(data, o, o.fit), "memory"), learned);
-  const batchSize = Math.min(o.batchSize, images.length);
-  const places = Math.max(...data.objects.map((own) => own.length));
-  const step = detectionStep({
-    ...detector,
-    dialect: engine.name,
-    batchSize,
-    objects: places,
-    backbone: o.backbone,
+): TrainingStep {
+  return detectionStep({
+    ...o,
+    dialect,
+    info,
+    classes: classes.length,
+    batchSize: Math.min(o.batchSize, train.files.length),
+    objects: Math.max(...train.objects.map((own) => own.length)),
     optimizer: sgd as never,
     optimizerOptions: { ...sgd.defaults, weightDecay: o.weightDecay },
   });
+}
+
+async function trained(
+  engine: NativeEngine,
+  { info, tensors }: Network,
+  data: DetectionData,
+  o: DetectionJudgeOptions,
+  say: (line: string) => void,
+): Promise<Tensors> {
+  const { sizes, objects } = data.train;
+  const step = stepOf(engine.name, info, data, o);
+  const [batchSize, places] = step.inputs[1]!.shape as [number, number];
   const given = Object.fromEntries(Object.entries(tensors).map(([name, t]) => [`backbone.body.${name}`, t]));
   const session = await openStep(engine, step, o.seed, given);
-  const sizeOf = (i: number) => ({ width: data.truth.images.width[i]!, height: data.truth.images.height[i]! });
+  const images = await cached(resizedImages(data.train, o, o.fit), "memory");
   async function* batches(): AsyncGenerator<Prepared, never> {
-    for await (const { epoch, batch, indices, images: seen } of loader(images, { batchSize, seed: o.seed }).from(
-      0,
-      0,
-    )) {
+    const { from } = loader(images, { batchSize, seed: o.seed });
+    for await (const { epoch, batch, indices, images: seen } of from(0, 0)) {
       const flips = seen.map((_, i) => random(o.seed, "flip", epoch, batch, i).uniform() < o.flip);
-      const objects = indices.map((k, i) => {
-        const own = learned[k]!;
-        return moved(data.objects[own]!, sizeOf(own), seen[i]!, flips[i]!);
-      });
-      yield {
-        epoch,
-        batch,
-        inner: 0,
-        inputs: { image: viewsOf(seen, flips, o, info.mean), ...placed(objects, places) },
-      };
+      const own = indices.map((k, i) => moved(objects[k]!, sizes[k]!, seen[i]!, flips[i]!));
+      const inputs = { image: viewsOf(seen, flips, o, info.mean), ...placed(own, places) };
+      yield { epoch, batch, inner: 0, inputs };
     }
     throw new Error("The batches ended.");
   }
@@ -174,8 +176,8 @@ async function trained(
       stepsPerEpoch: Math.floor(images.length / batchSize),
       epochs: o.epochs,
       onEpoch: (epoch) => {
-        const { loss, classification, boxes, centerness } = session.metrics() as Record<string, number>;
-        const parts = [classification, boxes, centerness].map((v) => v!.toFixed(3)).join(" + ");
+        const { loss, classification, regression, centerness } = session.metrics() as Record<string, number>;
+        const parts = [classification, regression, centerness].map((v) => v!.toFixed(3)).join(" + ");
         say(`epoch ${epoch}/${o.epochs}: loss ${loss!.toFixed(3)} = ${parts} (classes, boxes, centerness)`);
       },
     });
@@ -185,7 +187,7 @@ async function trained(
   }
 }
 
-const scheduleOf = ({ schedule, lr, milestones, warmupEpochs, epochs }: DetectionJudgeOptions): Schedule =>
+export const scheduleOf = ({ schedule, lr, milestones, warmupEpochs, epochs }: DetectionJudgeOptions): Schedule =>
   schedule === "cosine"
     ? { schedule, peak: lr, warmupEpochs }
     : { schedule, peak: lr, warmupEpochs, milestones: milestones.map((m) => Math.round(m * epochs)) };
@@ -194,11 +196,11 @@ const scheduleOf = ({ schedule, lr, milestones, warmupEpochs, epochs }: Detectio
 async function detected(
   engine: NativeEngine,
   model: Uint8Array,
-  split: DetectionSplit,
+  split: JudgedImages,
   fill: readonly number[],
   o: DetectionJudgeOptions,
 ): Promise<Detections> {
-  const images: Dataset = resizedImages(split, o, o.fit);
+  const images = resizedImages(split, o, o.fit);
   const image: number[] = [];
   const category: number[] = [];
   const score: number[] = [];
@@ -215,7 +217,7 @@ async function detected(
       if (i + 1 < images.length) next = read(i + 1);
       next.catch(() => undefined);
       const found = await session.run({ image: viewsOf([seen], [false], o, fill) });
-      const [width, height] = [split.truth.images.width[i]!, split.truth.images.height[i]!];
+      const { width, height } = split.sizes[i]!;
       const along = (value: number, own: number, now: number): number => Math.min(own, (value * own) / now);
       for (let k = 0; k < found.scores!.data.length; k++) {
         const [x1, y1, x2, y2] = [...found.boxes!.data.slice(4 * k, 4 * k + 4)].map((v, side) =>

@@ -25,42 +25,72 @@ export interface BoxedObject {
   label: number;
 }
 
-export interface DetectionSplit {
-  /** What a score is counted from, image by image as `names` has them. */
-  truth: GroundTruth;
-  /** By VOC's rules too, where the data is VOC's. */
-  voc?: Map<string, VocObject[]>;
-  /** Of each image: its file, and the objects to learn; crowds and boxes without area are not among them. */
+export interface BoxedImages {
   files: readonly string[];
+  /** As the annotations have them. */
+  sizes: readonly Size[];
+  /** The objects to learn: crowds and boxes without area are not among them. */
   objects: readonly (readonly BoxedObject[])[];
-  /** How many boxes have no area, and how many are of crowds. */
-  flat: number;
-  crowds: number;
+}
+
+/** Images to be judged on, with all that their annotations say. */
+export interface JudgedImages extends BoxedImages {
+  /** Its images in the order of `files`. */
+  truth: GroundTruth;
+  /** The same as VOC has it, where the data is VOC's: by name, in the same order. */
+  voc?: Map<string, VocObject[]>;
 }
 
 export interface DetectionData {
   layout: "COCO" | "VOC";
   classes: readonly string[];
-  train: DetectionSplit;
-  test: DetectionSplit;
+  /** Those with objects. */
+  train: BoxedImages;
+  test: JudgedImages;
   note: string;
 }
 
 /** Opens training images and those to be judged; paths of the options are below the root, or absolute. */
 export function openDetection(root: string, o: DetectionFiles): DetectionData {
+  if (!existsSync(root)) throw new Error(`There is no folder ${root}.`);
   const layout = existsSync(join(root, "Annotations")) ? "VOC" : "COCO";
   const { classes, train, test } = (layout === "VOC" ? openVoc : openCoco)(root, o);
-  const count = (s: DetectionSplit): string =>
-    `${s.files.length} images with ${s.objects.reduce((n, own) => n + own.length, 0)} objects`;
-  const left = [
-    ...(train.flat ? [`${train.flat} boxes without area are not learned`] : []),
-    ...(train.crowds ? [`${train.crowds} crowds are not learned`] : []),
-  ];
-  const note = `${layout}: training ${count(train)}, ${o.split} ${count(test)}, ${classes.length} classes${left.length ? `; ${left.join(", ")}` : ""}`;
-  return { layout, classes, train, test, note };
+  const learned = withObjects(train);
+  if (learned.files.length === 0)
+    throw new Error(`None of the ${train.files.length} training images of ${root} has an object.`);
+  const count = ({ files, objects }: BoxedImages): string =>
+    `${files.length} images with ${objects.flat().length} objects`;
+  const flat = [train, test].reduce((n, { truth }) => n + flatBoxes(truth), 0);
+  const note =
+    `${layout}: training ${count(learned)}, ${o.split} ${count(test)}, ${classes.length} classes` +
+    (flat ? `; ${flat} boxes have no area and are not learned` : "");
+  return { layout, classes, train: learned, test, note };
 }
 
-type Opened = Pick<DetectionData, "classes" | "train" | "test">;
+const flatBoxes = ({ length, boxes }: GroundTruth): number =>
+  Array.from({ length }, (_, k) => k).filter((k) => !(boxes![4 * k + 2]! > 0 && boxes![4 * k + 3]! > 0)).length;
+
+function withObjects({ files, sizes, objects }: BoxedImages): BoxedImages {
+  const kept = <T>(list: readonly T[]): T[] => list.filter((_, i) => objects[i]!.length > 0);
+  return { files: kept(files), sizes: kept(sizes), objects: kept(objects) };
+}
+
+/** Sizes of the images, and the objects of each that are learned. */
+function contents({ length, images, image, category, boxes }: GroundTruth, crowd?: Uint8Array) {
+  const objects: BoxedObject[][] = Array.from(images.id, () => []);
+  for (let k = 0; k < length; k++) {
+    const [x, y, w, h] = boxes!.subarray(4 * k, 4 * k + 4) as unknown as [number, number, number, number];
+    if (image[k]! >= 0 && category[k]! >= 0 && w > 0 && h > 0 && !crowd?.[k])
+      objects[image[k]!]!.push({ box: [x, y, x + w, y + h], label: category[k]! });
+  }
+  return { objects, sizes: Array.from(images.width, (width, i) => ({ width, height: images.height[i]! })) };
+}
+
+interface Opened {
+  classes: readonly string[];
+  train: JudgedImages;
+  test: JudgedImages;
+}
 
 // ---------------------------------------------------------------- COCO
 
@@ -91,7 +121,7 @@ function annotationFile(root: string, split: string, given: string): string {
   return join(folder, found[0]!);
 }
 
-function cocoSplit(root: string, file: string, images: string): DetectionSplit {
+function cocoSplit(root: string, file: string, images: string): JudgedImages {
   const { data: truth } = readGroundTruth(file, "bbox");
   const names = readImageNames(file);
   const part = /^instances_(.+)\.json$/.exec(basename(file))?.[1] ?? "";
@@ -100,27 +130,13 @@ function cocoSplit(root: string, file: string, images: string): DetectionSplit {
   if (!folder)
     throw new Error(`${root} has no folder of images for ${file} (${places.join(", ")}). Name it with --set images.`);
   const files = Array.from(truth.images.id, (id) => existing(join(folder, names.get(id)!), file));
-  return { truth, files, ...learned(truth) };
+  return { truth, files, ...contents(truth, truth.crowd) };
 }
 
 function existing(path: string, from?: string): string {
   if (!statSync(path, { throwIfNoEntry: false })?.isFile())
     throw new Error(`${path} is not there${from ? `, though ${from} names it` : ""}.`);
   return path;
-}
-
-/** The objects of each image that are learned. */
-function learned({ length, images, image, category, boxes, crowd }: GroundTruth) {
-  const objects: BoxedObject[][] = Array.from(images.id, () => []);
-  let [flat, crowds] = [0, 0];
-  for (let i = 0; i < length; i++) {
-    const [x, y, w, h] = boxes!.subarray(4 * i, 4 * i + 4) as unknown as [number, number, number, number];
-    if (image[i]! < 0 || category[i]! < 0) continue;
-    if (!(w > 0 && h > 0)) flat++;
-    else if (crowd[i]) crowds++;
-    else objects[image[i]!]!.push({ box: [x, y, x + w, y + h], label: category[i]! });
-  }
-  return { objects, flat, crowds };
 }
 
 // ---------------------------------------------------------------- VOC
@@ -134,7 +150,7 @@ function openVoc(root: string, o: DetectionFiles): Opened {
   ) as [Map<string, VocObject[]>, Map<string, VocObject[]>];
   const classes = [...new Set([...train.values(), ...test.values()].flat().map(({ name }) => name))].sort();
   const files = imagesBelow(existingFolder(resolve(root, o.images || "JPEGImages")));
-  const split = (voc: Map<string, VocObject[]>): DetectionSplit => {
+  const split = (voc: Map<string, VocObject[]>): JudgedImages => {
     const truth = columnsOf(voc, classes, (name) => readVocSize(join(folder, `${name}.xml`)));
     const own = [...voc.keys()].map((name) => {
       const file = files.get(name);
@@ -143,7 +159,7 @@ function openVoc(root: string, o: DetectionFiles): Opened {
       return file;
     });
     // difficult objects are learned like others
-    return { truth, voc, files: own, ...learned({ ...truth, crowd: truth.crowd.map(() => 0) }) };
+    return { truth, voc, files: own, ...contents(truth) };
   };
   return { classes, train: split(train), test: split(test) };
 }
@@ -209,13 +225,13 @@ export function fitted(own: Size, view: Size, fit: Fit): Size {
   return { width: side(own.width), height: side(own.height) };
 }
 
-/** The images of a split, resized; where a file has another size than its annotation says, reading it fails. */
-export const resizedImages = ({ files, truth: { images } }: DetectionSplit, view: Size, fit: Fit): Dataset => ({
+/** Images resized; where a file has another size than its annotation says, reading it fails. */
+export const resizedImages = ({ files, sizes }: BoxedImages, view: Size, fit: Fit): Dataset => ({
   length: files.length,
   key: (i) => files[i]!,
   image: (i) =>
     decodeResized(files[i]!, (own) => {
-      const [width, height] = [images.width[i]!, images.height[i]!];
+      const { width, height } = sizes[i]!;
       if (own.width !== width || own.height !== height)
         throw new Error(`it is ${own.width} × ${own.height} pixels, its annotation says ${width} × ${height}`);
       return fitted(own, view, fit);

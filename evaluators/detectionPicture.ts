@@ -4,7 +4,7 @@ import type { Detections, GroundTruth } from "./coco/columns.js";
 import type { DetectionData } from "./detectionFolder.js";
 
 /** Photographs shown, pixels of their height and between them, least score of a box that is drawn. */
-const [shown, height, gap, least] = [4, 320, 12, 0.3];
+const [shown, height, gap, least] = [4, 320, 12, 0.5];
 
 /** Equal steps round the circle of colours. */
 const colourOf = (label: number, classes: number): string => `hsl(${Math.round((360 * label) / classes)},90%,42%)`;
@@ -23,7 +23,7 @@ export async function detectionPicture({ test, classes }: DetectionData, found: 
       .resize({ height })
       .png()
       .toBuffer({ resolveWithObject: true });
-    const scale = height / test.truth.images.height[i]!;
+    const scale = height / test.sizes[i]!.height;
     const panels = [drawn(found, i, scale, classes), drawn(test.truth, i, scale, classes)];
     panels.forEach((boxes, p) => {
       const left = gap + p * (photo.info.width + gap);

@@ -62,7 +62,7 @@ function centernessOf(distances: Value): Value {
 
 export interface FcosLosses {
   classification: Value;
-  boxes: Value;
+  regression: Value;
   centerness: Value;
 }
 
@@ -85,7 +85,7 @@ export function fcosLosses(predicted: Predictions, targets: Targets, locations: 
   const centred = centernessOf(Where(positive, distancesOf(targets.boxes, locations), 1));
   return {
     classification: mean(focalLoss(predicted.logits, truth)),
-    boxes: mean(Mul(overlap, counted)),
+    regression: mean(Mul(overlap, counted)),
     centerness: mean(Mul(binaryCrossEntropy(predicted.centerness, centred), counted)),
   };
 }

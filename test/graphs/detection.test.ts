@@ -148,7 +148,7 @@ describe("the detector beside torchvision's FCOS", () => {
           bbox_ctrness: predicted.centerness,
           object: targets.object,
           "loss.classification": Reshape(losses.classification, [1]),
-          "loss.bbox_regression": Reshape(losses.boxes, [1]),
+          "loss.bbox_regression": Reshape(losses.regression, [1]),
           "loss.bbox_ctrness": Reshape(losses.centerness, [1]),
           ...Object.fromEntries(parameters.map((p, i) => [`gradient.${p.name}`, found[i]!])),
         },
