@@ -3,17 +3,17 @@ import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openStep } from "../../evaluators/heads.js";
-import { encoderModel, type EncoderInfo } from "../../graphs/encoder.js";
-import { bilinear, segmentationStep, segmenterModel, type SegmentationStepOptions } from "../../graphs/segmentation.js";
+import { network, type EncoderInfo } from "../../graphs/encoder.js";
+import { segmentationStep, segmenterModel, type SegmentationStepOptions } from "../../graphs/segmentation.js";
+import { rootScope } from "../../graphs/scope.js";
 import { readSafetensors } from "../../src/artifacts/safetensors.js";
 import { input, type Dialect } from "../../src/onnx/graph.js";
 import { ReduceL2 } from "../../src/ops/index.js";
 import { scheduled } from "../../src/schedules.js";
 import type { TrainingStep } from "../../src/step.js";
-import { tensor, zeros, type Tensor, type Tensors } from "../../src/tensor.js";
+import { tensor, type Tensor, type Tensors } from "../../src/tensor.js";
 import { imagenetStatistics } from "../../src/views.js";
-import { plainOnTraining, portableEngine, trainingEngine } from "../engine.js";
+import { plainOnTraining, portableEngine } from "../engine.js";
 import { evaluate } from "../evaluate.js";
 import { judged } from "../judged.js";
 import { wave } from "./waves.js";
@@ -154,4 +154,47 @@ describe("the segmenter", function () {
         assert.ok([0, 1, 2, 3].every((c) => of(c) <= of(Number(labels!.data[i]))));
       }
     });
+
+  it("trains the heads alone over a frozen backbone", () => {
+    const step = segmentationStep({ ...optionsOf(16), freeze: true, dialect: "training" });
+    const trained = [...step.updates.keys()].map((p) => p.name);
+    assert.ok(trained.length > 0 && trained.every((name) => /^(decode|auxiliary)_head\./.test(name)));
+    for (const { name, input, ...moves } of step.state)
+      if (name.startsWith("backbone.")) assert.equal("next" in moves && moves.next, input, name);
+  });
+});
+
+describe("an output stride", () => {
+  const mapOf = (name: "resnet18" | "resnet50", options: object) => {
+    const { scope, collected } = rootScope("portable", "eval");
+    const own = network(name, options);
+    const { map } = own.backbone.forward(scope, input("image", "float32", [1, 3, 64, 64]), own.options);
+    return { cells: map.shape[2], names: [...collected.parameters.keys()] };
+  };
+  it("is kept by dilation, with the weights of the same names", () => {
+    for (const name of ["resnet18", "resnet50"] as const) {
+      const plain = mapOf(name, {});
+      assert.equal(plain.cells, 2);
+      for (const outputStride of [8, 16]) assert.deepEqual(mapOf(name, { outputStride }), { cells: 64 / outputStride, names: plain.names }); // prettier-ignore
+    }
+  });
+  it("counts from a cifar stem's own", () => {
+    assert.equal(mapOf("resnet18", { stem: "cifar" }).cells, 8);
+    assert.equal(mapOf("resnet18", { stem: "cifar", outputStride: 8 }).cells, 8);
+    assert.equal(mapOf("resnet18", { stem: "cifar", outputStride: 4 }).cells, 16);
+  });
+});
+
+describe("the poly schedule", () => {
+  const horizon = { stepsPerEpoch: 5, epochs: 20 };
+  it("falls from the peak to the end as mmcv's", () => {
+    const at = (step: number) => scheduled({ schedule: "poly", peak: 0.01, end: 1e-4 }, step, horizon);
+    assert.equal(at(0), 0.01);
+    assert.ok(Math.abs(at(50) - (1e-4 + 0.0099 * Math.exp(-0.9 * Math.LN2))) < 1e-12);
+    assert.ok(Math.abs(at(100) - 1e-4) < 1e-12);
+  });
+  it("is a straight line at power 1", () => {
+    const at = (step: number) => scheduled({ schedule: "poly", peak: 2, power: 1 }, step, horizon);
+    assert.deepEqual([0, 25, 75].map(at), [2, 1.5, 0.5]);
+  });
 });
