@@ -88,7 +88,7 @@ describe("diptych evaluate segmentation", function () {
 
   it("learns coloured squares, and leaves one file that onnxruntime-node runs, and a picture", async () => {
     const said: string[] = [];
-    const { rows, notes } = await evaluate(["epochs=8"], "ours.onnx", {
+    const { rows, notes } = await evaluate(["epochs=16"], "ours.onnx", {
       scratch: true,
       out: at("segmenter.onnx"),
       picture: at("answers.png"),
@@ -102,7 +102,7 @@ describe("diptych evaluate segmentation", function () {
     assert.deepEqual(Object.keys(rows[0]!.perClass!), ["ground", "red", "blue"]);
     assert.match(table(byClass(rows)), /^ +trained on +from scratch\nground +\d/);
     assert.match(notes[0]!, /32 training and 6 val images, 3 classes; labels 9, 255 do not count/);
-    assert.match(said.join("\n"), /epoch 8\/8: loss \d/);
+    assert.match(said.join("\n"), /epoch 16\/16: loss \d/);
 
     const { metadata } = readModel(readFileSync(at("segmenter.onnx")));
     assert.deepEqual(JSON.parse(metadata.classes!), ["ground", "red", "blue"]);
