@@ -7,10 +7,12 @@ const benches = {
   augment: () => import("./augment.js"),
   read: () => import("./read.js"),
   loader: () => import("./loader.js"),
+  detection: () => import("./detection.js"),
   embed: () => import("./embed.js"),
   coco: () => import("./coco.js"),
   knn: () => import("./knn.js"),
   logdet: () => import("./logDet.js"),
+  segmentation: () => import("./segmentation.js"),
 } satisfies Record<string, () => Promise<{ main(args: string[]): Promise<void> }>>;
 
 const [name = "", ...args] = process.argv.slice(2);

@@ -1,6 +1,6 @@
 /** diptych evaluate: an encoder file and a folder in; a table with the rows that a score needs beside it out. */
 import { createHash } from "node:crypto";
-import type { Evaluator, LabelledImages, Metrics, Split, Subject } from "../evaluators/evaluator.js";
+import type { DenseEvaluator, Evaluator, LabelledImages, Metrics, Split, Subject } from "../evaluators/evaluator.js";
 import { cachedFeatures } from "../evaluators/featureCache.js";
 import {
   extractFeatures,
@@ -15,13 +15,19 @@ import { encoderModel, initialWeights, type EncoderInfo } from "../graphs/encode
 import type { Dataset } from "../src/data/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
 import { oneOf } from "../src/names.js";
-import { readInitializers, readModel } from "../src/onnx/model.js";
+import { readModel } from "../src/onnx/model.js";
 import { imagenetStatistics } from "../src/views.js";
-import { encoderAt, readable } from "./inference/source.js";
+import { encoderAt, networkOf, ownNetwork, readable } from "./inference/source.js";
+import { transferred } from "./transfer.js";
 
 export interface EvaluateFlags {
   data: string;
   scratch: boolean;
+  /** Where a judge of places leaves what it trained, and a picture of its answers. */
+  out?: string;
+  picture?: string;
+  /** Where it writes what it found, for coco-eval or voc-eval. */
+  results?: string;
   cache: boolean;
   size?: number;
   resize?: number;
@@ -35,19 +41,29 @@ export interface Row {
   /** Prefix of this row's metrics in --json. */
   key: string;
   metrics: Metrics;
+  /** The main metric by class. */
+  perClass?: Metrics;
 }
 
-export const evaluatorNamed = (name: string): Evaluator<object> =>
-  oneOf<unknown>("judge", name, evaluators) as Evaluator<object>;
+export interface Verdict {
+  notes: string[];
+  rows: Row[];
+}
+
+export type AnyEvaluator = Evaluator<object> | DenseEvaluator<object, { note: string }>;
+export const evaluatorNamed = (name: string): AnyEvaluator => oneOf<unknown>("judge", name, evaluators) as AnyEvaluator;
 
 /** The score of an encoder, with rows for random weights, raw pixels and (asked for) training from scratch. */
 export async function judged(
   engine: NativeEngine,
-  evaluator: Evaluator<object>,
+  evaluator: AnyEvaluator,
   options: object,
   encoderFile: string,
   flags: EvaluateFlags,
-): Promise<{ notes: string[]; rows: Row[] }> {
+): Promise<Verdict> {
+  if (evaluator.judges === "places") return transferred(engine, evaluator, options, encoderFile, flags);
+  for (const flag of ["out", "picture", "results"] as const)
+    if (flags[flag]) throw new Error(`--${flag} keeps what a judge of places found; this judge gives numbers alone.`);
   const { bytes: encoder, preprocessing: p } = await encoderAt(encoderFile, flags);
   const { train, test, classes } = await labelledData(flags.data, flags.say);
   const seen = (bytes: Uint8Array, q: Preprocessing): Subject => {
@@ -70,8 +86,7 @@ export async function judged(
   const rows: Row[] = [];
   const add = async (name: string, key: string, judge: Evaluator<object>, subject: Subject, with_: object) =>
     rows.push({ name, key, metrics: await judge.evaluate(subject, with_) });
-  if (evaluator.judges === "network" && !own.network)
-    throw new Error(`${encoderFile} carries no network of ours, only a graph: it can be judged by its features alone.`);
+  if (evaluator.judges === "network") ownNetwork(encoderFile, encoder);
   await add(evaluator.judges === "network" ? "trained on" : "features", "", evaluator, own, options);
   if (random)
     await add(evaluator.judges === "network" ? "from scratch" : "random weights", "random", evaluator, random, {
@@ -106,11 +121,6 @@ async function labelledData(root: string, say: (line: string) => void) {
     return { images, labels: images.labels.map((c) => index[c]!) };
   };
   return { train: labelled(train!), test: val && labelled(val), classes };
-}
-
-function networkOf(encoder: Uint8Array): Subject["network"] {
-  const { diptych } = readModel(encoder).metadata;
-  return diptych ? { info: JSON.parse(diptych) as EncoderInfo, tensors: readInitializers(encoder) } : undefined;
 }
 
 const randomEncoder = (info: EncoderInfo): Uint8Array => encoderModel(info, initialWeights(info, 0));
@@ -181,11 +191,19 @@ function duplicates(bank: Features, queries: Features | undefined): number {
   return hashes(queries).filter((h) => set.has(h)).length;
 }
 
+/** The main metric of each class, a column for each row; nothing where there is none. */
+export const byClass = (rows: readonly Row[]): Row[] =>
+  Object.keys(rows[0]!.perClass ?? {}).map((name) => ({
+    name,
+    key: name,
+    metrics: Object.fromEntries(rows.map((r) => [r.name, r.perClass?.[name] ?? NaN])),
+  }));
+
 /** Rows under the metrics they have in common order, numbers to two places. */
 export function table(rows: readonly Row[]): string {
   const metrics = [...new Set(rows.flatMap((r) => Object.keys(r.metrics)))];
   const shown = (v: number | undefined): string =>
-    v === undefined ? "–" : Math.abs(v) < 0.1 && v !== 0 ? v.toPrecision(2) : v.toFixed(2);
+    v === undefined || Number.isNaN(v) ? "–" : Math.abs(v) < 0.1 && v !== 0 ? v.toPrecision(2) : v.toFixed(2);
   const cells = [["", ...metrics], ...rows.map((r) => [r.name, ...metrics.map((m) => shown(r.metrics[m]))])];
   const widths = cells[0]!.map((_, i) => Math.max(...cells.map((c) => c[i]!.length)));
   return cells

@@ -1,11 +1,11 @@
 /** --set name=value for a judge: every option typed as its default is, mistakes answered with what there is. */
-import type { Evaluator } from "../evaluators/evaluator.js";
+import type { Judge } from "../evaluators/evaluator.js";
 import { unknownName } from "../src/names.js";
 
 /** The defaults with the settings laid over them. */
 export function resolveOptions<O extends object>(
   judge: string,
-  { defaults, choices, counts = [] }: Pick<Evaluator<O>, "defaults" | "choices" | "counts">,
+  { defaults, choices, counts = [] }: Pick<Judge<O>, "defaults" | "choices" | "counts">,
   settings: readonly string[],
 ): O {
   const out = structuredClone(defaults) as Record<string, unknown>;
@@ -33,6 +33,7 @@ function valued(name: string, text: string, like: unknown, counts: boolean): unk
     const list = text.replace(/^\[|\]$/g, "").trim();
     return list === "" ? [] : list.split(",").map((part) => numeric(name, part.trim(), counts));
   }
+  if (typeof like === "boolean") return word(name, text, ["true", "false"]) === "true";
   return typeof like === "number" ? numeric(name, text, counts) : text;
 }
 

@@ -22,21 +22,27 @@ export interface Split extends LabelledImages {
   features(): Promise<Features>;
 }
 
+/** A network of ours with its weights. */
+export interface Network {
+  info: EncoderInfo;
+  tensors: Tensors;
+}
+
 export interface Subject {
   engine: NativeEngine;
   classes: readonly string[];
   train: Split;
   test?: Split;
   /** The network and its weights, for judges that train it further; only encoders of ours carry it. */
-  network?: { info: EncoderInfo; tensors: Tensors };
+  network?: Network;
   /** A line about what goes on. */
   say(line: string): void;
 }
 
 export type Metrics = Record<string, number>;
 
-/** @example await knn.evaluate(subject, { ...knn.defaults, k: [1, 20] }) // { "top1@1": …, "top1@20": … } */
-export interface Evaluator<Options> {
+/** What the command shows of a judge before it begins. */
+export interface Judge<Options> {
   summary: string;
   defaults: Options;
   /** The words that an option may be, where it is one of a few. */
@@ -45,11 +51,39 @@ export interface Evaluator<Options> {
   counts?: readonly (keyof Options)[];
   /** What a start from random weights wants otherwise. */
   fromScratch?: Partial<Options>;
-  /** features: frozen features, of any encoder or of raw pixels; network: the graph is trained on, so encoders of ours alone. */
-  judges: "features" | "network";
   /** What was done, in words, for the line above the table. */
   protocol(options: Options): string;
+}
+
+/** @example await knn.evaluate(subject, { ...knn.defaults, k: [1, 20] }) // { "top1@1": …, "top1@20": … } */
+export interface Evaluator<Options> extends Judge<Options> {
+  /** features: frozen features, of any encoder or of raw pixels; network: the graph is trained on, so encoders of ours alone. */
+  judges: "features" | "network";
   evaluate(subject: Subject, options: Options): Promise<Metrics>;
+}
+
+/** What a transfer ends with. */
+export interface Transferred {
+  metrics: Metrics;
+  /** The main metric of each class, by its name; NaN where it does not occur. */
+  perClass?: Metrics;
+  /** The network with its head, as one ONNX file. */
+  model: Uint8Array;
+  /** Some test images with what was found in them, PNG. */
+  picture(): Promise<Buffer>;
+  /** What was found, as a file that another command judges; absent where there is none. */
+  results?(): string;
+}
+
+/** Transfer to answers about places, the class of each pixel or boxes: a head on the network, trained with it on data that the judge opens itself. */
+export interface DenseEvaluator<Options, Data extends { note: string }> extends Judge<Options> {
+  judges: "places";
+  /** The data of a folder; `note` says what was found there, for a line above the table. */
+  open(root: string, options: Options): Promise<Data>;
+  evaluate(
+    subject: Pick<Subject, "engine" | "say"> & { network: Network; data: Data },
+    options: Options,
+  ): Promise<Transferred>;
 }
 
 /** top1 and top5 in per cent, and the standard error of top1 in points, √(p(1−p)/n). */

@@ -1,10 +1,12 @@
 /** The judges: any encoder.onnx in, numbers out. One file each, one line here. */
-import type { Evaluator } from "./evaluator.js";
+import type { DenseEvaluator, Evaluator } from "./evaluator.js";
+import { detection } from "./detection.js";
 import { finetune } from "./finetune.js";
 import { knn } from "./knn.js";
 import { linear } from "./linear.js";
 import { logistic } from "./logistic.js";
 import { lowshot } from "./lowshot.js";
+import { segmentation } from "./segmentation.js";
 
 export * from "./bag.js";
 export * from "./coco/index.js";
@@ -18,6 +20,9 @@ export * from "./principal.js";
 export * from "./voc.js";
 export * from "./vocFiles.js";
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- options differ from entry to entry
-export const evaluators = { finetune, knn, linear, logistic, lowshot } satisfies Record<string, Evaluator<any>>;
+/* eslint-disable @typescript-eslint/no-explicit-any -- options and data differ from entry to entry */
+export const evaluators = { detection, finetune, knn, linear, logistic, lowshot, segmentation } satisfies Record<
+  string,
+  Evaluator<any> | DenseEvaluator<any, any>
+>;
 export type EvaluatorName = keyof typeof evaluators;

@@ -25,43 +25,57 @@ export interface MiouResult {
   confusion: number[][];
 }
 
+export interface LabelPair {
+  name: string;
+  truth: LabelMap;
+  prediction: LabelMap;
+}
+
 /** Scores pairs of label maps. */
-export function miou(
-  pairs: Iterable<{ name: string; truth: LabelMap; prediction: LabelMap }>,
-  options: Partial<MiouOptions> = {},
-): MiouResult {
+export function miou(pairs: Iterable<LabelPair>, options: Partial<MiouOptions> = {}): MiouResult {
+  const counter = miouCounter(options);
+  for (const pair of pairs) counter.add(pair);
+  return counter.result();
+}
+
+/** The same for pairs that come one by one. */
+export function miouCounter(options: Partial<MiouOptions> = {}): { add(pair: LabelPair): void; result(): MiouResult } {
   const { ignore, classes, boundary } = { ...miouDefaults, ...options };
   const pixels = new Counts(classes);
   const edges = new Counts(classes);
-  for (const { name, truth, prediction } of pairs) {
-    if (truth.width !== prediction.width || truth.height !== prediction.height)
-      throw new Error(
-        `The prediction for ${name} is ${prediction.width} × ${prediction.height}, its truth ${truth.width} × ${truth.height}.`,
-      );
-    const inner = boundary ? [interior(truth), interior(prediction)] : [];
-    truth.labels.forEach((t, i) => {
-      if (t === ignore) return;
-      const p = prediction.labels[i]!;
-      if (classes !== undefined && t >= classes)
-        throw new Error(`The truth of ${name} has label ${t}; ${classes} classes are 0 to ${classes - 1}.`);
-      pixels.add(t, p === ignore ? -1 : p);
-      if (!boundary) return;
-      const [atTruth, atPrediction] = inner.map((own) => !own[i]) as [boolean, boolean];
-      if (atTruth || atPrediction) edges.add(atTruth ? t : -1, atPrediction && p !== ignore ? p : -1);
-    });
-  }
-  const n = classes ?? Math.max(pixels.size, edges.size);
-  const iou = pixels.iou(n);
-  const totals = Array.from({ length: n }, (_, c) => pixels.row(c, n).reduce((a, b) => a + b, 0));
-  const right = Array.from({ length: n }, (_, c) => pixels.get(c, c));
-  const boundaryIou = boundary ? edges.iou(n) : undefined;
   return {
-    miou: meanOf(iou),
-    meanAccuracy: meanOf(totals.map((total, c) => (total ? (100 * right[c]!) / total : null))),
-    pixelAccuracy: (100 * sumOf(right)) / sumOf(totals),
-    iou,
-    ...(boundaryIou && { boundaryIou, boundaryMiou: meanOf(boundaryIou) }),
-    confusion: Array.from({ length: n }, (_, c) => pixels.row(c, n)),
+    add({ name, truth, prediction }) {
+      if (truth.width !== prediction.width || truth.height !== prediction.height)
+        throw new Error(
+          `The prediction for ${name} is ${prediction.width} × ${prediction.height}, its truth ${truth.width} × ${truth.height}.`,
+        );
+      const inner = boundary ? [interior(truth), interior(prediction)] : [];
+      truth.labels.forEach((t, i) => {
+        if (t === ignore) return;
+        const p = prediction.labels[i]!;
+        if (classes !== undefined && t >= classes)
+          throw new Error(`The truth of ${name} has label ${t}; ${classes} classes are 0 to ${classes - 1}.`);
+        pixels.add(t, p === ignore ? -1 : p);
+        if (!boundary) return;
+        const [atTruth, atPrediction] = inner.map((own) => !own[i]) as [boolean, boolean];
+        if (atTruth || atPrediction) edges.add(atTruth ? t : -1, atPrediction && p !== ignore ? p : -1);
+      });
+    },
+    result() {
+      const n = classes ?? Math.max(pixels.size, edges.size);
+      const iou = pixels.iou(n);
+      const totals = Array.from({ length: n }, (_, c) => pixels.row(c, n).reduce((a, b) => a + b, 0));
+      const right = Array.from({ length: n }, (_, c) => pixels.get(c, c));
+      const boundaryIou = boundary ? edges.iou(n) : undefined;
+      return {
+        miou: meanOf(iou),
+        meanAccuracy: meanOf(totals.map((total, c) => (total ? (100 * right[c]!) / total : null))),
+        pixelAccuracy: (100 * sumOf(right)) / sumOf(totals),
+        iou,
+        ...(boundaryIou && { boundaryIou, boundaryMiou: meanOf(boundaryIou) }),
+        confusion: Array.from({ length: n }, (_, c) => pixels.row(c, n)),
+      };
+    },
   };
 }
 

@@ -16,11 +16,25 @@ const plain = (xml: string): string =>
 const element = (xml: string, name: string): string | undefined =>
   new RegExp(`<${name}\\s*>([\\s\\S]*?)</${name}\\s*>`).exec(xml)?.[1];
 
-/** The objects of one annotation file; parts of people (<part>) are no objects. */
-export function readVocAnnotation(path: string): VocObject[] {
+/** The text of an annotation file. */
+function annotation(path: string): string {
   const xml = text(path);
   if (!/<annotation[\s>]/.test(xml) || !/<\/annotation\s*>/.test(xml))
     throw new Error(`${path} has no whole <annotation>; is it VOC's XML?`);
+  return xml;
+}
+
+/** Pixels of the image that an annotation file is about. */
+export function readVocSize(path: string): { width: number; height: number } {
+  const size = element(annotation(path), "size") ?? "";
+  const [width, height] = ["width", "height"].map((side) => Number(element(size, side) ?? NaN)) as [number, number];
+  if (!(width > 0 && height > 0)) throw new Error(`${path} has no size of its image with a width and a height.`);
+  return { width, height };
+}
+
+/** The objects of one annotation file; parts of people (<part>) are no objects. */
+export function readVocAnnotation(path: string): VocObject[] {
+  const xml = annotation(path);
   return [...xml.matchAll(/<object\s*>([\s\S]*?)<\/object\s*>/g)].map(([, body], i) => {
     const own = body!.replace(/<part\s*>[\s\S]*?<\/part\s*>/g, "");
     const name = element(own, "name");

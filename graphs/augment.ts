@@ -135,10 +135,17 @@ function cropModel(n: number, { size, crop }: ViewSpec, pixels: Pixels): Uint8Ar
   return toModel({ name: "crop", inputs: images, outputs: { views } });
 }
 
-const floatResize = (x: Value, size: number, { interpolation, antialias = true }: ViewSpec["crop"]): Value =>
+const floatResize = (x: Value, size: number, crop: ViewSpec["crop"]): Value => smooth(x, [1, 3, size, size], crop);
+
+/** torchvision's resize of a float tensor, to sizes that may be known only when the graph runs. */
+export const smooth = (
+  x: Value,
+  sizes: readonly number[] | Value,
+  { interpolation, antialias = true }: Partial<ViewSpec["crop"]> = {},
+): Value =>
   Resize(
     x,
-    { sizes: [1, 3, size, size] },
+    { sizes },
     {
       mode: interpolation === "bicubic" ? "cubic" : "linear",
       ...(antialias && { antialias: 1, exclude_outside: 1, cubic_coeff_a: -0.5 }),

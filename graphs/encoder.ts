@@ -38,14 +38,14 @@ export function boundNetwork(name: BackboneName, given: object = {}): Network {
 }
 
 /** (image − mean)/std, channels on axis 1 */
-const normalized = (image: Value, mean: readonly number[], std: readonly number[]): Value => {
+export const normalized = (image: Value, mean: readonly number[], std: readonly number[]): Value => {
   const vector = (v: readonly number[]) => constant([1, v.length, 1, 1], v);
   return Div(Sub(image, vector(mean)), vector(std));
 };
 
 /**
  * A network in evaluation mode with its weights inside: `image` float32 [B,3,H,W], RGB in 0–1 → what `build` makes of the normalised
- * image. Standard ops, IR 8, opset 17; B is symbolic, and H and W where the network takes any size. `tensors`: parameters and BN
+ * image. Standard ops, IR 8, opset 17; unless given, B is symbolic, and H and W where the network takes any size. `tensors`: parameters and BN
  * statistics by the names of the scope.
  */
 export function networkModel(
@@ -54,9 +54,12 @@ export function networkModel(
   tensors: Tensors,
   build: (s: Scope, image: Value) => Record<string, Value>,
   metadata: Record<string, string> = {},
+  [batch, ...side]: readonly [Dim, Dim, Dim] = [
+    "B",
+    ...(backbones[info.backbone].anySize ? (["H", "W"] as const) : ([info.size, info.size] as const)),
+  ],
 ): Uint8Array {
-  const side: [Dim, Dim] = backbones[info.backbone].anySize ? ["H", "W"] : [info.size, info.size];
-  const image = input("image", "float32", ["B", info.mean.length, ...side]);
+  const image = input("image", "float32", [batch, info.mean.length, ...side]);
   const { scope, collected } = rootScope("portable", "eval");
   const outputs = build(scope, normalized(image, info.mean, info.std));
   const names = [...collected.parameters.keys(), ...collected.states.keys()];

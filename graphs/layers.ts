@@ -74,21 +74,22 @@ export function linear(s: Scope, x: Value, width: number, { bias = true, init, b
 export interface ConvOptions extends Window {
   bias?: boolean;
   init?: Init;
+  biasInit?: Init;
 }
-/** A k×k convolution, weight [out, in/group, k, k]; padding k div 2 unless given */
+/** A k×k convolution, weight [out, in/group, k, k]; padded by k div 2 taps unless given, which keeps the size at stride 1 */
 export function conv(
   s: Scope,
   x: Value,
   channels: number,
   kernel: number,
-  { bias = false, init, ...window }: ConvOptions = {},
+  { bias = false, init, biasInit, ...window }: ConvOptions = {},
 ): Value {
   const inner = (x.shape[1] as number) / (window.group ?? 1);
   const fan = inner * kernel * kernel;
   const w = s.parameter("weight", [channels, inner, kernel, kernel], init ?? torchDefault(fan));
-  const b = bias ? s.parameter("bias", [channels], torchDefault(fan)) : null;
-  const p = Math.floor(kernel / 2);
-  const full = { pads: [p, p, p, p] as const, ...window };
+  const b = bias ? s.parameter("bias", [channels], biasInit ?? torchDefault(fan)) : null;
+  const [down, across] = (window.dilations ?? [1, 1]).map((d) => d * Math.floor(kernel / 2)) as [number, number];
+  const full = { pads: [down, across, down, across] as const, ...window };
   if (s.mode === "train" && s.device === "cpu" && s.convolutions === "fast") {
     if (suitsProduct(x, w, full)) return convAsProduct(x, w, b, full);
     if (suitsWinograd(x, w, full)) return b ? Add(winograd(x, w), perChannel(b, x)) : winograd(x, w);
@@ -154,11 +155,15 @@ export function batchNorm(
   { epsilon = 1e-5, momentum = 0.1, affine = true, start = {} }: BatchNormOptions = {},
 ): Value {
   const c = x.shape[1] as number;
-  const scale = affine ? s.parameter("weight", [c], start.weight ?? onesInit) : constant([c], Array<number>(c).fill(1));
-  const bias = affine ? s.parameter("bias", [c], start.bias ?? zerosInit) : constant([c], Array<number>(c).fill(0));
+  const own = s.batchNorms === "fixed" ? s.frozen() : s;
+  const scale = affine
+    ? own.parameter("weight", [c], start.weight ?? onesInit)
+    : constant([c], Array<number>(c).fill(1));
+  const bias = affine ? own.parameter("bias", [c], start.bias ?? zerosInit) : constant([c], Array<number>(c).fill(0));
   const mean = s.state("running_mean", [c], start.running_mean ?? zerosInit);
   const variance = s.state("running_var", [c], start.running_var ?? onesInit);
-  if (s.mode === "eval") return BatchNormalization(x, scale, bias, mean, variance, { epsilon });
+  if (s.mode === "eval" || s.batchNorms === "fixed")
+    return BatchNormalization(x, scale, bias, mean, variance, { epsilon });
 
   const groups = s.bnGroups > 1 ? Split(x, grouped(s, x), { axis: 0 }) : [x];
   const normalized = groups.map((v) =>

@@ -19,11 +19,13 @@ export interface Scope {
    * output); exact: every convolution is the runtime's own.
    */
   readonly convolutions: "fast" | "exact";
+  /** learned: BatchNorm goes by the batch, and its scale and shift are trained; fixed: it stays as it is, detectron2's FrozenBatchNorm. */
+  readonly batchNorms: "learned" | "fixed";
   /** When state declared here moves, where several batches make one update: the optimizer's moves once an update. */
   readonly every: "batch" | "update";
   child(name: string | number): Scope;
   /** The same scope with other settings. */
-  with(settings: Partial<Pick<Scope, "mode" | "bnGroups" | "convolutions" | "every">>): Scope;
+  with(settings: Partial<Pick<Scope, "mode" | "bnGroups" | "convolutions" | "batchNorms" | "every">>): Scope;
   /** The same scope, its new parameters without updates. */
   frozen(): Scope;
   /** A parameter, made at its first use; later uses (a second view) get the same value. */
@@ -70,6 +72,7 @@ export function rootScope(
     mode,
     bnGroups: 1,
     convolutions: "fast",
+    batchNorms: "learned",
     every: "batch",
     frozen,
   };
@@ -83,6 +86,7 @@ interface Settings {
   mode: Mode;
   bnGroups: number;
   convolutions: "fast" | "exact";
+  batchNorms: "learned" | "fixed";
   every: "batch" | "update";
   frozen: (path: string) => boolean;
   teaching?: { student: Scope; momentum: Value };
@@ -91,7 +95,7 @@ interface Settings {
 const join = (path: string, name: string | number): string => (path ? `${path}.${name}` : String(name));
 
 function makeScope(collected: Collected, settings: Settings): Scope {
-  const { path, dialect, device, mode, bnGroups, convolutions, every, frozen, teaching } = settings;
+  const { path, dialect, device, mode, bnGroups, convolutions, batchNorms, every, frozen, teaching } = settings;
   const origin = { path, dialect, device };
   const { parameters, states, scalars } = collected;
 
@@ -133,6 +137,7 @@ function makeScope(collected: Collected, settings: Settings): Scope {
     device,
     bnGroups,
     convolutions,
+    batchNorms,
     every,
     child: (name) =>
       makeScope(collected, {

@@ -32,6 +32,15 @@ export type Schedule =
       warmupEpochs?: number;
     }
   | {
+      /** end + (peak − end)·(1 − t)^power over the t-th part of the steps: mmcv's poly, by iteration. */
+      schedule: "poly";
+      peak: number;
+      /** Value at the end, default 0. */
+      end?: number;
+      /** Default 0.9. */
+      power?: number;
+    }
+  | {
       /** 0 until startStep, `value` from there on: the warm-up of DenseCL's λ. */
       schedule: "delayed";
       value: number;
@@ -58,9 +67,13 @@ const warmedUp = {
 /** The value at a step. */
 export function scheduled(schedule: Schedule, step: number, { stepsPerEpoch, epochs }: Horizon): number {
   if (typeof schedule === "number") return schedule;
-  if (schedule.schedule === "delayed") return step < schedule.startStep ? 0 : schedule.value;
-  const warm = Math.round((schedule.warmupEpochs ?? 0) * stepsPerEpoch);
   const total = epochs * stepsPerEpoch;
+  if (schedule.schedule === "delayed") return step < schedule.startStep ? 0 : schedule.value;
+  if (schedule.schedule === "poly") {
+    const { peak, end = 0, power = 0.9 } = schedule;
+    return end + (peak - end) * (1 - step / total) ** power;
+  }
+  const warm = Math.round((schedule.warmupEpochs ?? 0) * stepsPerEpoch);
   switch (schedule.schedule) {
     case "cosine": {
       const { peak, end = 0, warmupStart = 0, per = "step", warmup = "plusOne" } = schedule;

@@ -7,7 +7,7 @@ const program = `
   const ort = require("onnxruntime-node");
   const { file, shape, data } = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
   ort.InferenceSession.create(file).then((s) => s.run({ [s.inputNames[0]]: new ort.Tensor("float32", Float32Array.from(data), shape) })).then((out) =>
-    console.log(JSON.stringify(Object.fromEntries(Object.entries(out).map(([k, t]) => [k, { dims: t.dims, data: [...t.data] }])))));`;
+    console.log(JSON.stringify(Object.fromEntries(Object.entries(out).map(([k, t]) => [k, { dims: t.dims, data: Array.from(t.data, Number) }])))));`;
 
 /** What onnxruntime-node says a model file makes of an image. */
 export function judged(file: string, image: Tensor): Record<string, { dims: number[]; data: number[] }> {

@@ -11,7 +11,7 @@ export default class Evaluate extends Base {
     "<%= config.bin %> evaluate linear resnet50.onnx --data photos/ --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
   ];
   static override args = {
-    name: Args.string({ required: true, description: "finetune, knn, linear, logistic, lowshot" }),
+    name: Args.string({ required: true, description: "finetune, knn, linear, logistic, lowshot, segmentation" }),
     encoder: Args.string({
       required: true,
       description:
@@ -31,7 +31,12 @@ export default class Evaluate extends Base {
       description: "an option of the judge, e.g. k=1,20; an unknown one is answered with the list",
     }),
     scratch: Flags.boolean({
-      description: "add a row trained from scratch with labels (finetune from random weights)",
+      description: "add a row trained from random weights with the same labels (by finetune, for judges of features)",
+    }),
+    out: Flags.string({ description: "write what was trained, network and head, as one ONNX file" }),
+    picture: Flags.string({ description: "draw some test images with what was found in them, PNG" }),
+    results: Flags.string({
+      description: "detection: write what was found as JSON, for coco-eval (of COCO data) or voc-eval (of VOC data)",
     }),
     cache: Flags.boolean({ allowNo: true, default: true, description: "keep features in the user's cache folder" }),
     resize: Flags.integer({ min: 1, description: "short side before the centre crop" }),
@@ -42,7 +47,7 @@ export default class Evaluate extends Base {
 
   async run() {
     const { args, flags } = await this.parse(Evaluate);
-    const { evaluatorNamed, judged, table } = await import("../evaluate.js");
+    const { byClass, evaluatorNamed, judged, table } = await import("../evaluate.js");
     const { resolveOptions } = await import("../options.js");
     const evaluator = evaluatorNamed(args.name);
     const options = resolveOptions(args.name, evaluator, flags.set);
@@ -53,12 +58,12 @@ export default class Evaluate extends Base {
     });
     for (const note of notes) this.log(note);
     this.log(table(rows));
-    const [own, ...others] = rows;
-    return {
-      ...own!.metrics,
-      ...Object.fromEntries(
-        others.flatMap(({ key, metrics }) => Object.entries(metrics).map(([m, v]) => [`${key}.${m}`, v])),
-      ),
-    };
+    if (rows[0]!.perClass) this.log(`\n${table(byClass(rows))}`);
+    return Object.fromEntries(
+      rows.flatMap(({ key, metrics, perClass = {} }) => {
+        const named = [...Object.entries(metrics), ...Object.entries(perClass).map(([c, v]) => [`class.${c}`, v])];
+        return named.map(([m, v]) => [key ? `${key}.${m}` : m, v]);
+      }),
+    ) as Record<string, number>;
   }
 }

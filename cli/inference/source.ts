@@ -1,11 +1,13 @@
 /** What the inference commands are given: an encoder, a folder or photographs. */
 import { readFile } from "node:fs/promises";
 import sharp from "sharp";
+import type { Network } from "../../evaluators/evaluator.js";
 import { preprocessingOf, type Preprocessing } from "../../evaluators/features.js";
+import type { EncoderInfo } from "../../graphs/encoder.js";
 import { cifarFolder } from "../../src/data/cifar10.js";
 import { cached } from "../../src/data/cached.js";
 import { datasets, type Dataset } from "../../src/data/index.js";
-import { readModel } from "../../src/onnx/model.js";
+import { readInitializers, readModel } from "../../src/onnx/model.js";
 import { zeros, type Tensor } from "../../src/tensor.js";
 import { readableOnly } from "../folder.js";
 
@@ -34,6 +36,20 @@ export async function encoderAt(file: string, { size, resize, mean, std }: Encod
   const preprocessing = preprocessingOf(bytes, { size, resize, normalize });
   const [, , h, w] = readModel(bytes).inputs[0]!.shape;
   return { bytes, preprocessing, anySize: typeof h !== "number" && typeof w !== "number" };
+}
+
+/** The network that an encoder of ours is made of; undefined for other people's. */
+export function networkOf(encoder: Uint8Array): Network | undefined {
+  const { diptych } = readModel(encoder).metadata;
+  return diptych ? { info: JSON.parse(diptych) as EncoderInfo, tensors: readInitializers(encoder) } : undefined;
+}
+
+/** The same for judges that train it on. */
+export function ownNetwork(file: string, encoder: Uint8Array): Network {
+  const network = networkOf(encoder);
+  if (!network)
+    throw new Error(`${file} carries no network of ours, only a graph: it can be judged by its features alone.`);
+  return network;
 }
 
 /** Three numbers of a flag, as 0.5,0.5,0.5. */

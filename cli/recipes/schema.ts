@@ -33,6 +33,12 @@ const schedule = z.union([
     gamma: number.optional(),
     warmupEpochs: number.nonnegative().optional(),
   }),
+  z.strictObject({
+    schedule: z.literal("poly"),
+    peak: number,
+    end: number.optional(),
+    power: number.optional(),
+  }),
   z.strictObject({ schedule: z.literal("delayed"), value: number, startStep: z.number().int().nonnegative() }),
 ]);
 

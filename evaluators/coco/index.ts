@@ -16,7 +16,7 @@ export type { Accumulated } from "./accumulate.js";
 export { iouTypes, Masks, type Detections, type GroundTruth, type IouType, type Objects } from "./columns.js";
 export { bytesSource, fileSource, type Source } from "./json.js";
 export { defaultParameters, type AreaRange, type Parameters } from "./parameters.js";
-export { readDetections, readGroundTruth, type Read } from "./read.js";
+export { readDetections, readGroundTruth, readImageNames, type Read } from "./read.js";
 export { table, threePlaces } from "./summary.js";
 export { tide, tideDefaults, tideErrors, type TideError, type TideOptions, type TideResult } from "./tide.js";
 

@@ -12,6 +12,7 @@ export interface Read<T> {
 
 const datasetKeys = keys("images", "annotations", "categories");
 const imageKeys = keys("id", "height", "width");
+const nameKeys = keys("id", "file_name");
 const categoryKeys = keys("id", "name");
 
 /** Opens the file, or takes the source, and closes it whatever happens. */
@@ -136,6 +137,32 @@ export function readGroundTruth(from: string | Source, iouType: IouType): Read<G
     if (data.masks) drawOn(data.masks, data, data.images, notes, "annotations");
     repeatedIds(data, notes);
     return { data, warnings: notes.lines() };
+  });
+}
+
+/** The file name of each image of an annotation file, by its id. */
+export function readImageNames(from: string | Source): Map<number, string> {
+  return reading(from, (r) => {
+    if (!r.isObject()) r.fail("is no object with images, annotations and categories");
+    const names = new Map<number, string>();
+    const readImage = (): void => {
+      let [id, name] = [NaN, ""];
+      if (r.openObject())
+        do {
+          const k = r.key(nameKeys);
+          if (k === 0) id = r.number();
+          else if (k === 1 && r.isString()) name = r.string();
+          else r.skip();
+        } while (r.moreKeys());
+      if (!name) r.fail("has no file_name");
+      names.set(id, name);
+    };
+    r.top(datasetKeys, (key) => {
+      if (key === 0) r.each("images", readImage);
+      else r.skipTop();
+    });
+    r.finish();
+    return names;
   });
 }
 

@@ -9,13 +9,32 @@ sharp.concurrency(1);
 export const extensions = [".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif"];
 
 /**
- * RGB uint8 of a file's first frame, upright, short side ≤ shortSide. Grey, CMYK and 16-bit become 8-bit sRGB; alpha is
+ * RGB uint8 of a file's first frame, upright, short side ≤ shortSide (without one: as it is). Grey, CMYK and 16-bit become 8-bit sRGB; alpha is
  * dropped, as PIL's convert("RGB") does.
  */
-export async function decode(file: string | Buffer, shortSide: number): Promise<Image> {
+export async function decode(file: string | Buffer, shortSide?: number): Promise<Image> {
   const image = sharp(file, { failOn: "error", pages: 1, limitInputPixels: false }).autoOrient();
+  if (shortSide) image.resize({ width: shortSide, height: shortSide, fit: "outside", withoutEnlargement: true });
   const { data, info } = await image
-    .resize({ width: shortSide, height: shortSide, fit: "outside", withoutEnlargement: true })
+    .toColourspace("srgb")
+    .removeAlpha()
+    .raw({ depth: "uchar" })
+    .toBuffer({ resolveWithObject: true });
+  return { width: info.width, height: info.height, data: planes(data, info.channels) };
+}
+
+export interface Size {
+  width: number;
+  height: number;
+}
+
+/** The same, resized (linear, antialiased) to what `resized` makes of the size that the file has. */
+export async function decodeResized(file: string, resized: (own: Size) => Size): Promise<Image> {
+  const image = sharp(file, { failOn: "error", pages: 1, limitInputPixels: false });
+  const { autoOrient } = await image.metadata();
+  const { data, info } = await image
+    .autoOrient()
+    .resize({ ...resized(autoOrient), fit: "fill", kernel: "linear" })
     .toColourspace("srgb")
     .removeAlpha()
     .raw({ depth: "uchar" })

@@ -1,0 +1,33 @@
+/** diptych evaluate, for judges of places: the encoder trained on with a head, beside the same network from random weights. */
+import { writeFile } from "node:fs/promises";
+import type { DenseEvaluator, Network } from "../evaluators/evaluator.js";
+import { initialWeights } from "../graphs/encoder.js";
+import type { NativeEngine } from "../src/engines/native/index.js";
+import type { EvaluateFlags, Verdict } from "./evaluate.js";
+import { encoderAt, ownNetwork } from "./inference/source.js";
+
+/** The score of an encoder, and (asked for) of random weights under the same schedule; what was trained goes to --out and --picture. */
+export async function transferred(
+  engine: NativeEngine,
+  evaluator: DenseEvaluator<object, { note: string }>,
+  options: object,
+  encoderFile: string,
+  { data: root, out, picture, results, scratch, say, ...flags }: EvaluateFlags,
+): Promise<Verdict> {
+  const { bytes } = await encoderAt(encoderFile, flags);
+  const network = ownNetwork(encoderFile, bytes);
+  const data = await evaluator.open(root, options);
+  const judge = (from: Network, with_: object) => evaluator.evaluate({ engine, say, data, network: from }, with_);
+
+  const { model, picture: drawn, results: found, ...own } = await judge(network, options);
+  if (out) await writeFile(out, model);
+  if (picture) await writeFile(picture, await drawn());
+  if (results) await writeFile(results, found!());
+  const rows: Verdict["rows"] = [{ name: "trained on", key: "", ...own }];
+  if (scratch) {
+    const random = { ...network, tensors: initialWeights(network.info, 0) };
+    const { metrics, perClass } = await judge(random, { ...options, ...evaluator.fromScratch });
+    rows.push({ name: "from scratch", key: "random", metrics, perClass });
+  }
+  return { notes: [data.note, evaluator.protocol(options)], rows };
+}

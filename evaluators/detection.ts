@@ -1,0 +1,268 @@
+/** Detection: the network with a feature pyramid and FCOS' head trained on boxes, judged as COCO judges. */
+import {
+  backboneTrainings,
+  detectionStep,
+  detectorModel,
+  type BackboneTraining,
+  type DetectionLimits,
+  type DetectorOptions,
+} from "../graphs/detection/index.js";
+import type { EncoderInfo } from "../graphs/encoder.js";
+import { sgd } from "../graphs/optimizers.js";
+import { cached } from "../src/data/cached.js";
+import type { Image } from "../src/data/dataset.js";
+import { loader } from "../src/data/loader.js";
+import type { NativeEngine } from "../src/engines/native/index.js";
+import type { Dialect } from "../src/onnx/graph.js";
+import { random } from "../src/random.js";
+import type { Schedule } from "../src/schedules.js";
+import type { TrainingStep } from "../src/step.js";
+import type { Tensors } from "../src/tensor.js";
+import { train, type Prepared } from "../src/train.js";
+import { cocoEval, type Detections } from "./coco/index.js";
+import { perClass } from "./coco/perClass.js";
+import {
+  openDetection,
+  resizedImages,
+  type DetectionData,
+  type DetectionFiles,
+  type JudgedImages,
+  type Fit,
+} from "./detectionFolder.js";
+import { detectionPicture } from "./detectionPicture.js";
+import { moved, placed, viewsOf } from "./detectionViews.js";
+import type { DenseEvaluator, Network } from "./evaluator.js";
+import { openStep } from "./heads.js";
+import { vocEval, type VocDetections } from "./voc.js";
+
+export interface DetectionJudgeOptions extends DetectionFiles, DetectionLimits {
+  epochs: number;
+  batchSize: number;
+  /** At its peak, for the batch size that is given. */
+  lr: number;
+  /** step: a tenth after each milestone; cosine: to 0. */
+  schedule: "step" | "cosine";
+  /** Shares of the epochs. */
+  milestones: number[];
+  warmupEpochs: number;
+  weightDecay: number;
+  /** fixedNorms: all but BatchNorm, as detectron2's FrozenBatchNorm; all; frozen: the pyramid and the head alone. */
+  backbone: BackboneTraining;
+  /** Pixels of what the detector sees. */
+  height: number;
+  width: number;
+  /** keep: as large as fits, the rest filled; squash: all of it. */
+  fit: Fit;
+  /** Of the pyramid and the head, a multiple of 32: 256 in the papers. */
+  channels: number;
+  /** Convolutions of each of the head's towers: 4 in the paper. */
+  convs: number;
+  /** Probability of a mirrored image. */
+  flip: number;
+  seed: number;
+}
+
+export const detection: DenseEvaluator<DetectionJudgeOptions, DetectionData> = {
+  summary: "Boxes: a feature pyramid and FCOS' head on the network, trained on COCO's or VOC's annotations",
+  defaults: {
+    epochs: 12,
+    batchSize: 16,
+    lr: 0.01,
+    schedule: "step",
+    milestones: [2 / 3, 11 / 12],
+    warmupEpochs: 0.5,
+    weightDecay: 1e-4,
+    backbone: "fixedNorms",
+    height: 512,
+    width: 512,
+    fit: "keep",
+    channels: 256,
+    convs: 4,
+    flip: 0.5,
+    scoreThreshold: 0.05,
+    nmsThreshold: 0.6,
+    candidates: 1000,
+    maxDetections: 100,
+    split: "val",
+    trainFile: "",
+    testFile: "",
+    images: "",
+    seed: 0,
+  },
+  choices: {
+    schedule: ["step", "cosine"],
+    backbone: backboneTrainings,
+    fit: ["keep", "squash"],
+    split: ["val", "test"],
+  },
+  counts: ["epochs", "batchSize", "height", "width", "channels", "candidates", "maxDetections"],
+  fromScratch: { backbone: "all" },
+  judges: "places",
+  protocol: (o) =>
+    `FPN and FCOS head, ${o.convs} convolutions of ${o.channels}; backbone ${{ all: "trained, BatchNorm too", fixedNorms: "trained, its BatchNorm fixed (from scratch: trained)", frozen: "frozen" }[o.backbone]}; ` +
+    `SGD, lr ${o.lr}, ${o.schedule === "cosine" ? "cosine" : `a tenth after ${o.milestones.map((m) => `${Math.round(100 * m)} %`).join(" and ")}`}, ` +
+    `decay ${o.weightDecay}, ${o.epochs} epochs, batch ${o.batchSize}; whole images ${o.fit === "keep" ? "within" : "squashed to"} ${o.height} × ${o.width}, flips; last epoch`,
+  open: (root, o) => Promise.resolve(openDetection(root, o)),
+  async evaluate({ engine, network, data, say }, o) {
+    const options: DetectorOptions & DetectionLimits = { ...o, info: network.info, classes: data.classes.length };
+    const tensors = await trained(engine, network, data, o, say);
+    const model = detectorModel(options, tensors, {
+      classes: JSON.stringify(data.classes),
+      view: JSON.stringify({ height: o.height, width: o.width, fit: o.fit }),
+    });
+    const found = await detected(engine, model, data.test, network.info.mean, o);
+    const result = cocoEval(data.test.truth, found, { iouType: "bbox" });
+    const [AP, AP50, AP75] = [...result.stats].map((v) => 100 * v) as [number, number, number];
+    const { voc } = data.test;
+    const byVoc = voc && vocEval(voc, vocDetections(found, [...voc.keys()], data.classes)).map;
+    return {
+      metrics: { AP, AP50, AP75, ...(byVoc !== undefined && { vocAP50: byVoc }) },
+      perClass: Object.fromEntries(perClass(result).map((c) => [c.name, c.AP < 0 ? NaN : 100 * c.AP])),
+      model,
+      picture: () => detectionPicture(data, found),
+      results: () => resultsOf(found, data),
+    };
+  },
+};
+
+/** The step that a judge with these options trains by. */
+export function stepOf(
+  dialect: Dialect,
+  info: EncoderInfo,
+  { classes, train }: Pick<DetectionData, "classes" | "train">,
+  o: DetectionJudgeOptions,
+): TrainingStep {
+  return detectionStep({
+    ...o,
+    dialect,
+    info,
+    classes: classes.length,
+    batchSize: Math.min(o.batchSize, train.files.length),
+    objects: Math.max(...train.objects.map((own) => own.length)),
+    optimizer: sgd as never,
+    optimizerOptions: { ...sgd.defaults, weightDecay: o.weightDecay },
+  });
+}
+
+async function trained(
+  engine: NativeEngine,
+  { info, tensors }: Network,
+  data: DetectionData,
+  o: DetectionJudgeOptions,
+  say: (line: string) => void,
+): Promise<Tensors> {
+  const { sizes, objects } = data.train;
+  const step = stepOf(engine.name, info, data, o);
+  const [batchSize, places] = step.inputs[1]!.shape as [number, number];
+  const given = Object.fromEntries(Object.entries(tensors).map(([name, t]) => [`backbone.body.${name}`, t]));
+  const session = await openStep(engine, step, o.seed, given);
+  const images = await cached(resizedImages(data.train, o, o.fit), "memory");
+  async function* batches(): AsyncGenerator<Prepared, never> {
+    const { from } = loader(images, { batchSize, seed: o.seed });
+    for await (const { epoch, batch, indices, images: seen } of from(0, 0)) {
+      const flips = seen.map((_, i) => random(o.seed, "flip", epoch, batch, i).uniform() < o.flip);
+      const own = indices.map((k, i) => moved(objects[k]!, sizes[k]!, seen[i]!, flips[i]!));
+      const inputs = { image: viewsOf(seen, flips, o, info.mean), ...placed(own, places) };
+      yield { epoch, batch, inner: 0, inputs };
+    }
+    throw new Error("The batches ended.");
+  }
+  try {
+    await train({
+      session,
+      batches: batches(),
+      scalars: { lr: scheduleOf(o) },
+      startStep: 0,
+      stepsPerEpoch: Math.floor(images.length / batchSize),
+      epochs: o.epochs,
+      onEpoch: (epoch) => {
+        const { loss, classification, regression, centerness } = session.metrics() as Record<string, number>;
+        const parts = [classification, regression, centerness].map((v) => v!.toFixed(3)).join(" + ");
+        say(`epoch ${epoch}/${o.epochs}: loss ${loss!.toFixed(3)} = ${parts} (classes, boxes, centerness)`);
+      },
+    });
+    return session.tensors();
+  } finally {
+    session.release();
+  }
+}
+
+export const scheduleOf = ({ schedule, lr, milestones, warmupEpochs, epochs }: DetectionJudgeOptions): Schedule =>
+  schedule === "cosine"
+    ? { schedule, peak: lr, warmupEpochs }
+    : { schedule, peak: lr, warmupEpochs, milestones: milestones.map((m) => Math.round(m * epochs)) };
+
+/** Every image of a split through the detector, boxes brought back to its own pixels. */
+async function detected(
+  engine: NativeEngine,
+  model: Uint8Array,
+  split: JudgedImages,
+  fill: readonly number[],
+  o: DetectionJudgeOptions,
+): Promise<Detections> {
+  const images = resizedImages(split, o, o.fit);
+  const image: number[] = [];
+  const category: number[] = [];
+  const score: number[] = [];
+  const boxes: number[] = [];
+  const read = (i: number): Promise<Image> =>
+    images.image(i).catch((e: Error) => {
+      throw new Error(`${images.key(i)} cannot be read: ${e.message.split("\n")[0]}`, { cause: e });
+    });
+  const session = await engine.session(model);
+  try {
+    let next = read(0);
+    for (let i = 0; i < images.length; i++) {
+      const seen = await next;
+      if (i + 1 < images.length) next = read(i + 1);
+      next.catch(() => undefined);
+      const found = await session.run({ image: viewsOf([seen], [false], o, fill) });
+      const { width, height } = split.sizes[i]!;
+      const along = (value: number, own: number, now: number): number => Math.min(own, (value * own) / now);
+      for (let k = 0; k < found.scores!.data.length; k++) {
+        const [x1, y1, x2, y2] = [...found.boxes!.data.slice(4 * k, 4 * k + 4)].map((v, side) =>
+          side % 2 ? along(Number(v), height, seen.height) : along(Number(v), width, seen.width),
+        ) as [number, number, number, number];
+        image.push(i);
+        category.push(Number(found.labels!.data[k]));
+        score.push(Number(found.scores!.data[k]));
+        boxes.push(x1, y1, x2 - x1, y2 - y1);
+      }
+    }
+  } finally {
+    session.release();
+  }
+  return {
+    length: image.length,
+    image: Int32Array.from(image),
+    category: Int32Array.from(category),
+    score: Float64Array.from(score),
+    boxes: Float64Array.from(boxes),
+    area: Float64Array.from(image, (_, k) => boxes[4 * k + 2]! * boxes[4 * k + 3]!),
+  };
+}
+
+/** Detections as VOC writes them: corners counted from 1, both included. */
+function vocDetections(found: Detections, names: readonly string[], classes: readonly string[]): VocDetections {
+  const out: VocDetections = new Map(classes.map((name) => [name, []]));
+  for (let k = 0; k < found.length; k++) {
+    const [x, y, w, h] = found.boxes!.subarray(4 * k, 4 * k + 4) as unknown as [number, number, number, number];
+    const box = [x + 1, y + 1, x + w, y + h] as const;
+    out.get(classes[found.category[k]!]!)!.push({ image: names[found.image[k]!]!, score: found.score[k]!, box });
+  }
+  return out;
+}
+
+/** The results as JSON: with COCO's ids for coco-eval, with VOC's names for voc-eval. */
+function resultsOf(found: Detections, { classes, test }: DetectionData): string {
+  const names = test.voc && [...test.voc.keys()];
+  const { images, categories } = test.truth;
+  return JSON.stringify(
+    Array.from({ length: found.length }, (_, k) => ({
+      image_id: names ? names[found.image[k]!] : images.id[found.image[k]!],
+      category_id: names ? classes[found.category[k]!] : categories[found.category[k]!]!.id,
+      bbox: [...found.boxes!.subarray(4 * k, 4 * k + 4)],
+      score: found.score[k],
+    })),
+  );
+}

@@ -1,0 +1,239 @@
+/** Images with boxes, in the layouts that detection data comes in: COCO's JSON and VOC's XML. */
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { basename, extname, join, resolve } from "node:path";
+import type { Dataset } from "../src/data/dataset.js";
+import { decodeResized, extensions, type Size } from "../src/data/decode.js";
+import type { GroundTruth } from "./coco/columns.js";
+import { readGroundTruth, readImageNames } from "./coco/read.js";
+import type { VocObject } from "./voc.js";
+import { readVocAnnotations, readVocSize } from "./vocFiles.js";
+
+export interface DetectionFiles {
+  /** What is judged: val, or test where the data has one. */
+  split: "val" | "test";
+  /** The training annotations where they are not in the usual place: a COCO JSON, or a list of VOC's images. */
+  trainFile: string;
+  /** The same for what is judged. */
+  testFile: string;
+  /** The folder of the images, or one above them. */
+  images: string;
+}
+
+/** One object: corners in pixels of the image, from 0, and its class's place among the classes. */
+export interface BoxedObject {
+  box: [x1: number, y1: number, x2: number, y2: number];
+  label: number;
+}
+
+export interface BoxedImages {
+  files: readonly string[];
+  /** As the annotations have them. */
+  sizes: readonly Size[];
+  /** The objects to learn: crowds and boxes without area are not among them. */
+  objects: readonly (readonly BoxedObject[])[];
+}
+
+/** Images to be judged on, with all that their annotations say. */
+export interface JudgedImages extends BoxedImages {
+  /** Its images in the order of `files`. */
+  truth: GroundTruth;
+  /** The same as VOC has it, where the data is VOC's: by name, in the same order. */
+  voc?: Map<string, VocObject[]>;
+}
+
+export interface DetectionData {
+  layout: "COCO" | "VOC";
+  classes: readonly string[];
+  /** Those with objects. */
+  train: BoxedImages;
+  test: JudgedImages;
+  note: string;
+}
+
+/** Opens training images and those to be judged; paths of the options are below the root, or absolute. */
+export function openDetection(root: string, o: DetectionFiles): DetectionData {
+  if (!existsSync(root)) throw new Error(`There is no folder ${root}.`);
+  const layout = existsSync(join(root, "Annotations")) ? "VOC" : "COCO";
+  const { classes, train, test } = (layout === "VOC" ? openVoc : openCoco)(root, o);
+  const learned = withObjects(train);
+  if (learned.files.length === 0)
+    throw new Error(`None of the ${train.files.length} training images of ${root} has an object.`);
+  const count = ({ files, objects }: BoxedImages): string =>
+    `${files.length} images with ${objects.flat().length} objects`;
+  const flat = [train, test].reduce((n, { truth }) => n + flatBoxes(truth), 0);
+  const note =
+    `${layout}: training ${count(learned)}, ${o.split} ${count(test)}, ${classes.length} classes` +
+    (flat ? `; ${flat} boxes have no area and are not learned` : "");
+  return { layout, classes, train: learned, test, note };
+}
+
+const flatBoxes = ({ length, boxes }: GroundTruth): number =>
+  Array.from({ length }, (_, k) => k).filter((k) => !(boxes![4 * k + 2]! > 0 && boxes![4 * k + 3]! > 0)).length;
+
+function withObjects({ files, sizes, objects }: BoxedImages): BoxedImages {
+  const kept = <T>(list: readonly T[]): T[] => list.filter((_, i) => objects[i]!.length > 0);
+  return { files: kept(files), sizes: kept(sizes), objects: kept(objects) };
+}
+
+/** Sizes of the images, and the objects of each that are learned. */
+function contents({ length, images, image, category, boxes }: GroundTruth, crowd?: Uint8Array) {
+  const objects: BoxedObject[][] = Array.from(images.id, () => []);
+  for (let k = 0; k < length; k++) {
+    const [x, y, w, h] = boxes!.subarray(4 * k, 4 * k + 4) as unknown as [number, number, number, number];
+    if (image[k]! >= 0 && category[k]! >= 0 && w > 0 && h > 0 && !crowd?.[k])
+      objects[image[k]!]!.push({ box: [x, y, x + w, y + h], label: category[k]! });
+  }
+  return { objects, sizes: Array.from(images.width, (width, i) => ({ width, height: images.height[i]! })) };
+}
+
+interface Opened {
+  classes: readonly string[];
+  train: JudgedImages;
+  test: JudgedImages;
+}
+
+// ---------------------------------------------------------------- COCO
+
+function openCoco(root: string, o: DetectionFiles): Opened {
+  const train = cocoSplit(root, annotationFile(root, "train", o.trainFile), o.images);
+  const test = cocoSplit(root, annotationFile(root, o.split, o.testFile), o.images);
+  const [known, asked] = [train.truth.categories, test.truth.categories];
+  if (known.length !== asked.length || known.some((c, i) => c.id !== asked[i]!.id || c.name !== asked[i]!.name))
+    throw new Error(
+      `The categories of ${root} differ between training and ${o.split}: ${listed(known)} in the one, ${listed(asked)} in the other.`,
+    );
+  return { classes: known.map((c) => c.name), train, test };
+}
+const listed = (categories: GroundTruth["categories"]): string =>
+  categories.map((c) => `${c.id} (${c.name})`).join(", ") || "none";
+
+/** annotations/instances_train*.json, unless it is given */
+function annotationFile(root: string, split: string, given: string): string {
+  if (given) return existing(resolve(root, given));
+  const folder = join(root, "annotations");
+  const found = existsSync(folder)
+    ? readdirSync(folder).filter((f) => f.startsWith(`instances_${split}`) && f.endsWith(".json"))
+    : [];
+  if (found.length !== 1)
+    throw new Error(
+      `${found.length ? `${folder} has ${found.sort().join(", ")}` : `${root} has neither Annotations/ with VOC's XML nor annotations/instances_${split}*.json`}. Name the file with --set ${split === "train" ? "trainFile" : "testFile"}.`,
+    );
+  return join(folder, found[0]!);
+}
+
+function cocoSplit(root: string, file: string, images: string): JudgedImages {
+  const { data: truth } = readGroundTruth(file, "bbox");
+  const names = readImageNames(file);
+  const part = /^instances_(.+)\.json$/.exec(basename(file))?.[1] ?? "";
+  const places = images ? [images] : [part, part.replace(/\d+$/, ""), join("images", part), "images"];
+  const folder = places.map((p) => resolve(root, p)).find((p) => existsSync(p));
+  if (!folder)
+    throw new Error(`${root} has no folder of images for ${file} (${places.join(", ")}). Name it with --set images.`);
+  const files = Array.from(truth.images.id, (id) => existing(join(folder, names.get(id)!), file));
+  return { truth, files, ...contents(truth, truth.crowd) };
+}
+
+function existing(path: string, from?: string): string {
+  if (!statSync(path, { throwIfNoEntry: false })?.isFile())
+    throw new Error(`${path} is not there${from ? `, though ${from} names it` : ""}.`);
+  return path;
+}
+
+// ---------------------------------------------------------------- VOC
+
+function openVoc(root: string, o: DetectionFiles): Opened {
+  const list = (split: string, given: string): string =>
+    existing(given ? resolve(root, given) : join(root, "ImageSets", "Main", `${split}.txt`));
+  const folder = join(root, "Annotations");
+  const [train, test] = [list("train", o.trainFile), list(o.split, o.testFile)].map((file) =>
+    readVocAnnotations(folder, file),
+  ) as [Map<string, VocObject[]>, Map<string, VocObject[]>];
+  const classes = [...new Set([...train.values(), ...test.values()].flat().map(({ name }) => name))].sort();
+  const files = imagesBelow(existingFolder(resolve(root, o.images || "JPEGImages")));
+  const split = (voc: Map<string, VocObject[]>): JudgedImages => {
+    const truth = columnsOf(voc, classes, (name) => readVocSize(join(folder, `${name}.xml`)));
+    const own = [...voc.keys()].map((name) => {
+      const file = files.get(name);
+      if (!file)
+        throw new Error(`${join(folder, `${name}.xml`)} has no image ${name} below ${o.images || "JPEGImages"}.`);
+      return file;
+    });
+    // difficult objects are learned like others
+    return { truth, voc, files: own, ...contents(truth) };
+  };
+  return { classes, train: split(train), test: split(test) };
+}
+
+function existingFolder(path: string): string {
+  if (!existsSync(path)) throw new Error(`${path} is not there. Name the folder of the images with --set images.`);
+  return path;
+}
+
+/** Image files below a folder by their names without ending. */
+const imagesBelow = (folder: string): Map<string, string> =>
+  new Map(
+    readdirSync(folder, { recursive: true, encoding: "utf8" }).flatMap((f) => {
+      const ending = extname(f);
+      return extensions.includes(ending.toLowerCase()) ? [[basename(f, ending), join(folder, f)]] : [];
+    }),
+  );
+
+/**
+ * VOC's objects as COCO's columns, images in the map's order with ids from 1: corners counted from 1, both included, become x, y, w, h from 0 as in
+ * detectron2; a box whose corners meet has no area. Difficult objects are judged as crowds: found or not, they do not count.
+ */
+function columnsOf(
+  voc: ReadonlyMap<string, readonly VocObject[]>,
+  classes: readonly string[],
+  sizeOf: (name: string) => Size,
+): GroundTruth {
+  const rows = [...voc.values()].flatMap((objects, image) => objects.map((object) => ({ image, ...object })));
+  const sizes = [...voc.keys()].map(sizeOf);
+  const boxes = rows.map(({ box: [x1, y1, x2, y2] }) => [
+    x1 - 1,
+    y1 - 1,
+    x2 > x1 ? x2 - x1 + 1 : 0,
+    y2 > y1 ? y2 - y1 + 1 : 0,
+  ]);
+  return {
+    length: rows.length,
+    images: {
+      id: Float64Array.from(sizes, (_, i) => i + 1),
+      width: Float64Array.from(sizes, (s) => s.width),
+      height: Float64Array.from(sizes, (s) => s.height),
+    },
+    categories: classes.map((name, i) => ({ id: i + 1, name })),
+    image: Int32Array.from(rows, (r) => r.image),
+    category: Int32Array.from(rows, (r) => classes.indexOf(r.name)),
+    id: Float64Array.from(rows, (_, i) => i + 1),
+    area: Float64Array.from(boxes, ([, , w, h]) => w! * h!),
+    boxes: Float64Array.from(boxes.flat()),
+    crowd: Uint8Array.from(rows, (r) => Number(r.difficult)),
+  };
+}
+
+// ---------------------------------------------------------------- resizing
+
+/** How a whole image becomes what a detector of one size sees. */
+export type Fit = "keep" | "squash";
+
+/** The size of an image within height × width: as large as fits with its aspect kept, or all of it. */
+export function fitted(own: Size, view: Size, fit: Fit): Size {
+  if (fit === "squash") return view;
+  const scale = Math.min(view.width / own.width, view.height / own.height);
+  const side = (length: number): number => Math.max(1, Math.round(length * scale));
+  return { width: side(own.width), height: side(own.height) };
+}
+
+/** Images resized; where a file has another size than its annotation says, reading it fails. */
+export const resizedImages = ({ files, sizes }: BoxedImages, view: Size, fit: Fit): Dataset => ({
+  length: files.length,
+  key: (i) => files[i]!,
+  image: (i) =>
+    decodeResized(files[i]!, (own) => {
+      const { width, height } = sizes[i]!;
+      if (own.width !== width || own.height !== height)
+        throw new Error(`it is ${own.width} × ${own.height} pixels, its annotation says ${width} × ${height}`);
+      return fitted(own, view, fit);
+    }),
+});

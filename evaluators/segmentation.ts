@@ -1,0 +1,215 @@
+/** Semantic segmentation: the network and a fully convolutional head trained on label maps, judged by mIoU. DenseCL's transfer (mmsegmentation, configs/densecl). */
+import { backbones } from "../graphs/backbones/index.js";
+import type { EncoderInfo } from "../graphs/encoder.js";
+import {
+  labelsModel,
+  segmentationStep,
+  segmenterModel,
+  type SegmentationStepOptions,
+  type SegmenterOptions,
+} from "../graphs/segmentation.js";
+import { encodePng } from "../src/data/decode.js";
+import type { LabelMap } from "../src/data/labelPng.js";
+import { loader } from "../src/data/loader.js";
+import {
+  ignored,
+  openSegmentation,
+  type SegmentationData,
+  type SegmentationOptions,
+  type SegmentationSplit,
+} from "../src/data/segmentationFolder.js";
+import type { NativeEngine } from "../src/engines/native/index.js";
+import { random, type Random } from "../src/random.js";
+import { tensor, zeros, type Tensor, type Tensors } from "../src/tensor.js";
+import { train, type Prepared } from "../src/train.js";
+import type { DenseEvaluator } from "./evaluator.js";
+import { openStep } from "./heads.js";
+import { miouCounter } from "./miou.js";
+import { answerSheet, type Answer } from "./segmentationPicture.js";
+import { byShortSide, drawCut, uncut, viewer, type Cutting, type Viewer } from "./segmentationViews.js";
+
+export interface SegmentationJudgeOptions extends SegmentationOptions, Omit<SegmenterOptions, "classes"> {
+  epochs: number;
+  batchSize: number;
+  lr: number;
+  /** The heads' rate over the backbone's: 1 in DenseCL's configs, 10 is common. */
+  headRate: number;
+  weightDecay: number;
+  /** Short side of the images, in training times the ratio; 0 leaves them as they are. A backbone of one size gets squares of that size. */
+  shortSide: number;
+  /** Height and width of a training view. */
+  crop: number[];
+  ratio: number[];
+  flip: number;
+  /** Share of the channels dropped before the classifier. */
+  dropout: number;
+  seed: number;
+}
+
+export interface OpenedSegmentation extends SegmentationData {
+  note: string;
+}
+
+export const segmentation: DenseEvaluator<SegmentationJudgeOptions, OpenedSegmentation> = {
+  summary: "A class for each pixel: a fully convolutional head on the dilated network, trained on label maps",
+  defaults: {
+    epochs: 30,
+    batchSize: 16,
+    lr: 0.01,
+    headRate: 1,
+    weightDecay: 5e-4,
+    outputStride: 8,
+    channels: 512,
+    convs: 2,
+    dilation: 1,
+    concatInput: true,
+    dropout: 0.1,
+    auxiliary: 0.4,
+    alignCorners: false,
+    freeze: false,
+    shortSide: 0,
+    crop: [512, 512],
+    ratio: [0.5, 2],
+    flip: 0.5,
+    split: "val",
+    classes: 0,
+    ignore: [ignored],
+    seed: 0,
+  },
+  choices: { split: ["val", "test"] },
+  counts: ["epochs", "batchSize", "channels", "dilation", "outputStride"],
+  judges: "places",
+  protocol: (o) =>
+    `FCN head, ${o.convs} convolutions of ${o.channels}, output stride ${o.outputStride}, auxiliary loss ${o.auxiliary}; ` +
+    `${o.freeze ? "backbone frozen, its BatchNorm in evaluation mode" : "backbone trained, BatchNorm trains on"}; ` +
+    `SGD, lr ${o.lr} (heads times ${o.headRate}), poly 0.9 to 1e-4, decay ${o.weightDecay}, ${o.epochs} epochs, batch ${o.batchSize}; ` +
+    `short side ${o.shortSide || "as it is"}, times ${o.ratio.join("–")}, crops of ${o.crop.join(" × ")}, flips; last epoch, whole images`,
+  open(root, o) {
+    const data = openSegmentation(root, o);
+    const [learn, asked] = [data.train.images.length, data.test.images.length];
+    const note = `${learn} training and ${asked} ${o.split} images, ${data.classes.length} classes; labels ${[...new Set([...o.ignore, ignored])].join(", ")} do not count`;
+    return Promise.resolve({ ...data, note });
+  },
+  async evaluate({ engine, network, data, say }, o) {
+    const { info } = network;
+    const fixed = backbones[info.backbone].anySize ? undefined : { height: info.size, width: info.size };
+    const cutting: Cutting = {
+      resized: fixed ? () => fixed : byShortSide(o.shortSide),
+      ratio: o.ratio,
+      crop: fixed ?? { height: o.crop[0]!, width: o.crop[1]! },
+      flip: o.flip,
+    };
+    const segmenter: SegmenterOptions = { ...o, classes: data.classes.length };
+    const views = await viewer(engine);
+    try {
+      const tensors = await trained(engine, network, data.train, segmenter, cutting, views, o, say);
+      const model = segmenterModel(info, segmenter, data.classes, tensors);
+      const { result, shown } = await answered(engine, model, data.test, segmenter, cutting, views);
+      return {
+        metrics: { mIoU: result.miou, pixelAccuracy: result.pixelAccuracy, meanAccuracy: result.meanAccuracy },
+        perClass: Object.fromEntries(data.classes.map((name, c) => [name, result.iou[c] ?? NaN])),
+        model,
+        picture: () => encodePng(answerSheet(shown)),
+      };
+    } finally {
+      views.release();
+    }
+  },
+};
+
+async function trained(
+  engine: NativeEngine,
+  network: { info: EncoderInfo; tensors: Tensors },
+  data: SegmentationSplit,
+  segmenter: SegmenterOptions,
+  cutting: Cutting,
+  views: Viewer,
+  o: SegmentationJudgeOptions,
+  say: (line: string) => void,
+): Promise<Tensors> {
+  const batchSize = Math.min(o.batchSize, data.images.length);
+  const options: SegmentationStepOptions = {
+    ...o,
+    ...segmenter,
+    ...cutting.crop,
+    dialect: engine.name,
+    info: network.info,
+    batchSize,
+    momentum: 0.9,
+    ignored,
+  };
+  const step = segmentationStep(options);
+  const given = Object.fromEntries(Object.entries(network.tensors).map(([name, t]) => [`backbone.${name}`, t]));
+  const session = await openStep(engine, step, o.seed, given);
+  const masks = step.inputs.slice(2);
+  async function* batches(): AsyncGenerator<Prepared, never> {
+    for await (const { epoch, batch, indices, images } of loader(data.images, { batchSize, seed: o.seed }).from(0, 0)) {
+      const cuts = images.map((image, i) => drawCut(random(o.seed, "cut", epoch, batch, i), image, cutting));
+      const labels = indices.map((index, i) => data.labels(index, images[i]!));
+      const inputs = await views.batch(images, labels, cuts, cutting.crop, network.info.mean);
+      const dropped = masks.map((v): [string, Tensor] => [
+        v.name!,
+        dropoutMask(random(o.seed, v.name!, epoch, batch), v.shape as number[], o.dropout),
+      ]);
+      yield { epoch, batch, inner: 0, inputs: { ...inputs, ...Object.fromEntries(dropped) } };
+    }
+    throw new Error("The batches ended.");
+  }
+  try {
+    await train({
+      session,
+      batches: batches(),
+      scalars: { lr: { schedule: "poly", peak: o.lr, end: Math.min(1e-4, o.lr) } },
+      startStep: 0,
+      stepsPerEpoch: Math.floor(data.images.length / batchSize),
+      epochs: o.epochs,
+      onEpoch: (epoch) => say(`epoch ${epoch}/${o.epochs}: loss ${session.metrics().loss!.toFixed(4)}`),
+    });
+    return session.tensors();
+  } finally {
+    session.release();
+  }
+}
+
+/** 0 with probability p, else 1/(1 − p) */
+function dropoutMask(r: Random, shape: number[], p: number): Tensor {
+  const mask = zeros("float32", shape);
+  mask.data.forEach((_, i) => (mask.data[i] = r.uniform() < p ? 0 : 1 / (1 - p)));
+  return mask;
+}
+
+/** Images of the picture. */
+const shownImages = 4;
+
+/** Every test image answered whole, its logits resampled to the labels' own size, as mmsegmentation does. */
+async function answered(
+  engine: NativeEngine,
+  model: Uint8Array,
+  { images, labels }: SegmentationSplit,
+  { classes, alignCorners }: SegmenterOptions,
+  { resized }: Cutting,
+  views: Viewer,
+) {
+  const segmenter = await engine.session(model);
+  const toLabels = await engine.session(labelsModel(classes, alignCorners));
+  const counter = miouCounter({ ignore: ignored, classes });
+  const shown: Answer[] = [];
+  try {
+    for (let i = 0; i < images.length; i++) {
+      const image = await images.image(i);
+      const truth = labels(i, image);
+      const { logits } = await segmenter.run({ image: await views.view(image, uncut(image, resized(image))) }, [
+        "logits",
+      ]);
+      const size = tensor("int64", [2], [image.height, image.width]);
+      const { labels: found } = await toLabels.run({ logits: logits!, size });
+      const prediction: LabelMap = { ...truth, labels: Uint16Array.from(found!.data as BigInt64Array, Number) };
+      counter.add({ name: images.key(i), truth, prediction });
+      if (i % Math.ceil(images.length / shownImages) === 0) shown.push({ image, prediction, truth });
+    }
+  } finally {
+    segmenter.release();
+    toLabels.release();
+  }
+  return { result: counter.result(), shown };
+}
