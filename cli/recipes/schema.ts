@@ -7,6 +7,7 @@ import { optimizers } from "../../graphs/optimizers.js";
 import { cachings, datasets, type Caching } from "../../src/data/index.js";
 import { unknownName } from "../../src/names.js";
 import type { Schedule } from "../../src/schedules.js";
+import { channelCounts, type Channels } from "../../src/views.js";
 
 const positive = z.number().int().positive();
 const number = z.number().finite();
@@ -103,6 +104,8 @@ export const recipeSchema = z.strictObject({
     size: positive,
     /** Images are decoded to this short side at most. */
     shortSide: positive.default(256),
+    /** Channels of the images: 1 grey, 3 RGB, 4 RGB and alpha. */
+    channels: z.literal(channelCounts).default(3),
     limit: positive.optional(),
     /** Where decoded images are kept: memory (up to 2 GiB), disk (the user's cache, up to 20 GiB, for the next run as well), none. */
     cache: z.enum(cachings).default("memory"),
@@ -145,7 +148,15 @@ export type RecipeInput = z.input<typeof recipeSchema>;
 /** A recipe with every default written out. */
 export interface Recipe {
   summary: string;
-  data: { name: string; root: string; size: number; shortSide: number; limit?: number; cache: Caching };
+  data: {
+    name: string;
+    root: string;
+    size: number;
+    shortSide: number;
+    channels: Channels;
+    limit?: number;
+    cache: Caching;
+  };
   backbone: { name: keyof typeof backbones } & Record<string, unknown>;
   method: { name: keyof typeof methods } & Record<string, unknown>;
   optimizer: { name: keyof typeof optimizers; lr: never } & Clipping & Record<string, unknown>;

@@ -21,7 +21,7 @@ export interface Backbone<Options> {
   anySize: boolean;
   /** D, the width of features. */
   width(options: Options): number;
-  /** image [B,3,H,W], normalised → features; `tokens` [B,N] int64, where the network can, runs only those patches. */
+  /** image [B,C,H,W], normalised → features; `tokens` [B,N] int64, where the network can, runs only those patches. */
   forward(s: Scope, image: Value, options: Options, tokens?: Value): Features;
   /** Patches a side of an image of `size` pixels, where `tokens` may be chosen. */
   grid?(options: Options, size: number): number;
