@@ -58,19 +58,33 @@ const view = z.strictObject({
   normalize: z.strictObject({ mean: z.array(number), std: z.array(number) }).optional(),
 });
 
-/** The type of a default, with that default; numbers that a method schedules may be schedules. */
-function optionOf(value: unknown, scheduled: boolean) {
+/** The type of a default, with that default: one of a few words, or any; numbers that a method schedules may be schedules. */
+function optionOf(value: unknown, words: readonly string[] | undefined, scheduled: boolean) {
+  if (words) return z.enum(words).default(String(value));
   if (scheduled) return schedule.default(value as Schedule);
   if (typeof value === "number") return number.default(value);
   if (typeof value === "boolean") return z.boolean().default(value);
   return z.string().default(String(value));
 }
 
+/** What the registries' entries have in common. */
+interface Entry {
+  defaults: object;
+  choices?: Readonly<Record<string, readonly string[]>>;
+}
+
 /** {name, …options} of one registry entry; unknown options are refused with the known ones. */
-const choice = (name: string, defaults: object, scheduled: readonly string[] = [], extra: object = {}) =>
+const choice = (
+  name: string,
+  { defaults, choices = {} }: Entry,
+  scheduled: readonly string[] = [],
+  extra: object = {},
+) =>
   z.strictObject({
     name: z.literal(name),
-    ...Object.fromEntries(Object.entries(defaults).map(([k, v]) => [k, optionOf(v, scheduled.includes(k))])),
+    ...Object.fromEntries(
+      Object.entries(defaults).map(([k, v]) => [k, optionOf(v, choices[k], scheduled.includes(k))]),
+    ),
     ...extra,
   });
 
@@ -81,7 +95,7 @@ const named = (kind: string, registry: Record<string, unknown>, options: z.ZodTy
   });
 
 const methodChoices = Object.entries(methods).map(([name, m]) =>
-  choice(name, m.defaults, Object.keys((m.scalars as ((o: object) => object) | undefined)?.(m.defaults) ?? {}), {
+  choice(name, m as Entry, Object.keys((m.scalars as ((o: object) => object) | undefined)?.(m.defaults) ?? {}), {
     view: view.optional(),
     ...("released" in m && { faithful: z.boolean().default(false) }),
   }),
@@ -113,13 +127,13 @@ export const recipeSchema = z.strictObject({
   backbone: named(
     "backbone",
     backbones,
-    Object.entries(backbones).map(([name, b]) => choice(name, b.defaults)),
+    Object.entries(backbones).map(([name, b]) => choice(name, b as Entry)),
   ),
   method: named("method", methods, methodChoices),
   optimizer: named(
     "optimizer",
     optimizers,
-    Object.entries(optimizers).map(([name, o]) => choice(name, o.defaults, [], { lr: schedule, ...clipping })),
+    Object.entries(optimizers).map(([name, o]) => choice(name, o as Entry, [], { lr: schedule, ...clipping })),
   ),
   batchSize: positive,
   /** Batches that make one update: accumulate × batchSize images a step, for the memory of one batch. */
@@ -143,8 +157,21 @@ export const recipeSchema = z.strictObject({
   checkpoint: z.strictObject({ everySteps: positive.default(200), keep: positive.default(2) }).prefault({}),
 });
 
+/** An entry of a registry by name, with some of its options; what the compiler checks of a recipe is what the schema checks. */
+type Chosen<Registry extends Record<string, Entry>, More> = {
+  [N in keyof Registry]: { name: N } & Omit<Partial<Registry[N]["defaults"]>, keyof More> & More;
+}[keyof Registry];
+/** Parts of a method's views that a recipe replaces. */
+export type ViewInput = z.input<typeof view>;
+export type MethodInput = Chosen<typeof methods, { view?: ViewInput; faithful?: boolean }>;
+export type OptimizerInput = Chosen<typeof optimizers, Clipping & { lr: Schedule }>;
+
 /** A recipe as it is written. */
-export type RecipeInput = z.input<typeof recipeSchema>;
+export type RecipeInput = Omit<z.input<typeof recipeSchema>, "backbone" | "method" | "optimizer"> & {
+  backbone: Chosen<typeof backbones, object>;
+  method: MethodInput;
+  optimizer: OptimizerInput;
+};
 /** A recipe with every default written out. */
 export interface Recipe {
   summary: string;

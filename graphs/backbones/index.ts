@@ -1,4 +1,5 @@
 /** The backbones: one file each, one line here. */
+import type { Choices } from "../../src/names.js";
 import type { Value } from "../../src/onnx/graph.js";
 import type { Scope } from "../scope.js";
 import { smallAlexNet } from "./alexnet.js";
@@ -17,6 +18,8 @@ export interface Features {
 export interface Backbone<Options> {
   summary: string;
   defaults: Options;
+  /** The words that an option may be, where it is one of a few. */
+  choices?: Choices<Options>;
   /** Takes images of any height and width; else of the size it was built for. */
   anySize: boolean;
   /** D, the width of features. */
