@@ -53,7 +53,7 @@ export async function main([encoderFile, folder = samples, count = "256"]: strin
   const dir = mkdtempSync(join(tmpdir(), "bench-embed-"));
   const engine = openEngine({ library: portableLibrary(), name: "portable", threads: availableParallelism() });
   const encoder = await encoderAt(encoderFile ?? freshEncoder(join(dir, "encoder.onnx")), {});
-  const all = await imagesIn(folder);
+  const all = await imagesIn(folder, encoder);
   const data = {
     ...all,
     length: Math.min(all.length, Number(count)),

@@ -1,7 +1,7 @@
 /** --dry-run: what a recipe would do. */
 import { dims } from "../src/onnx/graph.js";
 import { sizeOf } from "../src/tensor.js";
-import { stepOf, viewsOf } from "./run.js";
+import { leftOut, stepOf, viewsOf } from "./run.js";
 import type { Recipe } from "./recipes/schema.js";
 
 /** Copies of each parameter's size that the training engine holds: parameter, gradient buffer, its own moment, checkpoint bytes. */
@@ -21,6 +21,7 @@ export function dryRun(recipe: Recipe) {
   const text = [
     JSON.stringify(recipe, null, 2),
     ...views.map((v) => `view ${v.name}: ${v.count} × ${v.size} px, ${JSON.stringify(v)}`),
+    ...leftOut(recipe),
     `parameters: ${parameters.toLocaleString("en")} in ${step.parameters.length} tensors; state: ${state.toLocaleString("en")} in ${step.state.length}`,
     `an update: ${recipe.accumulate * recipe.batchSize} images, ${recipe.accumulate} of ${recipe.batchSize} at a time`,
     `memory before activations: about ${Math.round(megabytes)} MB (${copiesOfParameters} copies of the parameters, 2 of the state, 2 of the accumulated gradients, 2 batches)`,

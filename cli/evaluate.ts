@@ -16,7 +16,7 @@ import type { Dataset } from "../src/data/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
 import { oneOf } from "../src/names.js";
 import { readModel } from "../src/onnx/model.js";
-import { imagenetStatistics } from "../src/views.js";
+import { imagenetStatistics, statisticsOf, type Channels } from "../src/views.js";
 import { encoderAt, networkOf, ownNetwork, readable } from "./inference/source.js";
 import { transferred } from "./transfer.js";
 
@@ -65,7 +65,7 @@ export async function judged(
   for (const flag of ["out", "picture", "results"] as const)
     if (flags[flag]) throw new Error(`--${flag} keeps what a judge of places found; this judge gives numbers alone.`);
   const { bytes: encoder, preprocessing: p } = await encoderAt(encoderFile, flags);
-  const { train, test, classes } = await labelledData(flags.data, flags.say);
+  const { train, test, classes } = await labelledData(flags.data, p.channels, flags.say);
   const seen = (bytes: Uint8Array, q: Preprocessing): Subject => {
     const of = ({ images, labels }: LabelledImages): Split => ({
       images,
@@ -80,7 +80,8 @@ export async function judged(
   };
   const own = seen(encoder, p);
   const random = own.network && seen(randomEncoder(own.network.info), p);
-  const thumbnail: Preprocessing = { size: Math.min(p.size, thumbnailSide), resize: Math.min(p.size, thumbnailSide) };
+  const side = Math.min(p.size, thumbnailSide);
+  const thumbnail: Preprocessing = { size: side, resize: side, channels: p.channels };
   const pixels = pixelSubject(engine, own, thumbnail);
 
   const rows: Row[] = [];
@@ -106,8 +107,8 @@ export async function judged(
 const thumbnailSide = 32;
 
 /** Training and test images with labels over the same classes. */
-async function labelledData(root: string, say: (line: string) => void) {
-  const [train, val] = [await readable(root, "train", say), await readable(root, "val", say)];
+async function labelledData(root: string, channels: Channels, say: (line: string) => void) {
+  const [train, val] = [await readable(root, "train", channels, say), await readable(root, "val", channels, say)];
   const { classes } = train!;
   if (!train!.labels || !classes)
     throw new Error(`${root} has no labels to judge by: it needs a folder for each of two or more classes.`);
@@ -127,7 +128,7 @@ const randomEncoder = (info: EncoderInfo): Uint8Array => encoderModel(info, init
 
 /** Channels are centred and scaled by ImageNet's statistics. */
 function pixelSubject(engine: NativeEngine, like: Subject, p: Preprocessing): Subject {
-  const { mean, std } = imagenetStatistics;
+  const { mean, std } = statisticsOf(imagenetStatistics, p.channels);
   const of = ({ images, labels }: Split): Split => ({
     images,
     labels,

@@ -9,12 +9,13 @@ const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Opens the data of a recipe; "samples" means the photographs that come with the package. */
 export async function openData(recipe: Recipe, split: "train" | "val"): Promise<Dataset | undefined> {
-  const { name, root, shortSide, limit, cache } = recipe.data;
+  const { name, root, shortSide, channels, limit, cache } = recipe.data;
   const bundled = root === "samples" ? join(packageRoot, "samples").replace(/dist[\\/]samples$/, "samples") : root;
   const data = await datasets[name as DatasetName].open({
     root: bundled,
     split,
     shortSide,
+    channels,
     limit: split === "train" ? limit : undefined,
   });
   return data && cached(data, cache);

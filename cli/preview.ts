@@ -19,7 +19,7 @@ export async function preview(
   { out, count, seed }: { out: string; count: number; seed: number },
 ): Promise<void> {
   const recipe = resolveRecipe((await recipeNamed(recipeName)).input);
-  const image = await decode(file, recipe.data.shortSide).catch((e: Error) => {
+  const image = await decode(file, recipe.data.shortSide, recipe.data.channels).catch((e: Error) => {
     throw new Error(`${file} cannot be read as a picture: ${e.message.split("\n")[0]}`, { cause: e });
   });
   const aug = augmenter(engine, (view) => augmentation(view, recipe.pixels));
@@ -35,22 +35,22 @@ export async function preview(
         [view],
         (_view, _copy, i) => draws[i]!,
       );
-      const area = 3 * view.size * view.size;
+      const area = recipe.data.channels * view.size * view.size;
       return draws.map((_, i) => (tiles!.data as Float32Array).subarray(i * area, (i + 1) * area));
     }),
   );
-  await writeFile(out, await encodePng(sheet(rows, recipe.data.size)));
+  await writeFile(out, await encodePng(sheet(rows, recipe.data.size, recipe.data.channels)));
   aug.release();
 }
 
-/** Tiles [3,S,S] in 0–1 side by side with two pixels between. */
-function sheet(rows: Float32Array[][], size: number): Image {
+/** Tiles [C,S,S] in 0–1 side by side with two pixels between. */
+function sheet(rows: Float32Array[][], size: number, channels: number): Image {
   const [pitch, columns] = [size + 2, Math.max(...rows.map((r) => r.length))];
   const [width, height] = [columns * pitch - 2, rows.length * pitch - 2];
-  const data = new Uint8Array(3 * width * height).fill(255);
+  const data = new Uint8Array(channels * width * height).fill(255);
   rows.forEach((row, r) =>
     row.forEach((tile, c) => {
-      for (let channel = 0; channel < 3; channel++)
+      for (let channel = 0; channel < channels; channel++)
         for (let y = 0; y < size; y++)
           for (let x = 0; x < size; x++)
             data[(channel * height + r * pitch + y) * width + c * pitch + x] = Math.round(

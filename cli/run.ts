@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { bagFeatures } from "../evaluators/bag.js";
 import { collapsePanel, collapseWarning } from "../evaluators/collapse.js";
-import { extractFeatures, imageBatches, normalizeRows, pixelFeatures } from "../evaluators/features.js";
+import { extractFeatures, imageBatches, normalizeRows, pixelFeatures, seenBy } from "../evaluators/features.js";
 import { nearest } from "../evaluators/knn.js";
 import { augmentation, draw, type Draw } from "../graphs/augment.js";
 import { below, boundNetwork, encoderModel, type EncoderInfo } from "../graphs/encoder.js";
@@ -26,7 +26,7 @@ import type { Schedule } from "../src/schedules.js";
 import { initialTensors, type TrainingStep } from "../src/step.js";
 import type { Tensors } from "../src/tensor.js";
 import { train, type Prepared, type StepReport } from "../src/train.js";
-import { imagenetStatistics, type ViewSpec } from "../src/views.js";
+import { imagenetStatistics, statisticsOf, viewOf, type ViewSpec } from "../src/views.js";
 import { initialWeights } from "./init.js";
 import { journal } from "./journal.js";
 import type { Recipe } from "./recipes/schema.js";
@@ -68,8 +68,15 @@ export function viewsOf(recipe: Recipe): ViewSpec[] {
   const method = methods[name] as unknown as Method<object>;
   return method
     .views(options, recipe.data.size)
-    .map((v) => Object.fromEntries(Object.entries(v).filter(([, part]) => part !== null)) as unknown as ViewSpec);
+    .map((v) => Object.fromEntries(Object.entries(v).filter(([, part]) => part !== null)) as unknown as ViewSpec)
+    .map((v) => viewOf(v, recipe.data.channels));
 }
+
+/** What is not done to images of so many channels, in words. */
+export const leftOut = ({ data }: Recipe): string[] =>
+  data.channels === 1
+    ? ["Images of one channel have no colours: saturation, hue and grey of the views are left out."]
+    : [];
 
 /** The training step that a recipe describes. */
 export function stepOf(recipe: Recipe, dialect: Dialect, device: Device = "cpu"): TrainingStep {
@@ -87,6 +94,7 @@ export function stepOf(recipe: Recipe, dialect: Dialect, device: Device = "cpu")
     accumulate: recipe.accumulate,
     convolutions: recipe.convolutions,
     size: recipe.data.size,
+    channels: recipe.data.channels,
     clipNorm,
     clipInfinityNorm,
     clipValue,
@@ -121,7 +129,7 @@ const tooLarge = ({ accumulate, batchSize }: Recipe, images: number): string =>
 /** The encoder's contract, as this recipe fills it. */
 const encoderInfo = (recipe: Recipe, recipeName: string): EncoderInfo => {
   const { name, ...options } = recipe.backbone;
-  const statistics = viewsOf(recipe)[0]!.normalize ?? imagenetStatistics;
+  const statistics = viewsOf(recipe)[0]!.normalize ?? statisticsOf(imagenetStatistics, recipe.data.channels);
   return {
     backbone: name,
     options,
@@ -143,7 +151,7 @@ async function judge(
   train: Dataset,
   val: Dataset | undefined,
 ) {
-  const p = { size: info.size, resize: info.resize };
+  const p = seenBy(info);
   const { patches, patchScale: scale } = recipe.evaluate;
   const features = (d: Dataset) =>
     patches > 1
@@ -180,7 +188,7 @@ async function pixelScore(
   val: Dataset | undefined,
 ) {
   if (!train.labels) return undefined;
-  const p = { size: info.size, resize: info.resize };
+  const p = seenBy(info);
   const rows = (d: Dataset) => pixelFeatures(imageBatches(engine, d, p), d.length, info.mean, info.std);
   return scored(engine, await rows(train), val && (await rows(val)), recipe, train, val);
 }
@@ -204,6 +212,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const val = await openData(recipe, "val");
   const info = encoderInfo(recipe, o.recipeName);
   const views = viewsOf(recipe);
+  leftOut(recipe).forEach(tell);
   if (data.length < imagesPerStep(recipe)) throw new Error(tooLarge(recipe, data.length));
 
   // step

@@ -2,6 +2,7 @@
 import type { EncoderInfo } from "../graphs/encoder.js";
 import type { Dataset } from "../src/data/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
+import type { Choices } from "../src/names.js";
 import type { Tensors } from "../src/tensor.js";
 import type { Features } from "./features.js";
 
@@ -46,7 +47,7 @@ export interface Judge<Options> {
   summary: string;
   defaults: Options;
   /** The words that an option may be, where it is one of a few. */
-  choices?: { readonly [K in keyof Options]?: readonly string[] };
+  choices?: Choices<Options>;
   /** Options that count something: whole numbers above zero. */
   counts?: readonly (keyof Options)[];
   /** What a start from random weights wants otherwise. */

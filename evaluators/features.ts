@@ -1,11 +1,12 @@
 /** Frozen features of any encoder.onnx: the one path through which evaluators see a network. */
 import { augmentation, centred, type Draw } from "../graphs/augment.js";
+import type { EncoderInfo } from "../graphs/encoder.js";
 import { readModel } from "../src/onnx/model.js";
 import { augmenter } from "../src/data/augmenter.js";
 import type { Dataset, Image } from "../src/data/dataset.js";
 import type { Engine } from "../src/engines/index.js";
 import { dtypes, zeros, type Tensor } from "../src/tensor.js";
-import type { ViewSpec } from "../src/views.js";
+import { channelCounts, statisticsOf, type Channels, type Statistics, type ViewSpec } from "../src/views.js";
 
 /** Rows [N, D]. */
 export interface Features {
@@ -32,13 +33,21 @@ export function vector(labels: Int32Array): Tensor {
 export interface Preprocessing {
   size: number;
   resize: number;
+  channels: Channels;
   /** Applied outside the encoder; absent where it normalises inside. */
-  normalize?: { mean: readonly number[]; std: readonly number[] };
+  normalize?: Statistics;
 }
+
+/** How images enter an encoder of ours. */
+export const seenBy = ({ size, resize, mean }: Pick<EncoderInfo, "size" | "resize" | "mean">): Preprocessing => ({
+  size,
+  resize,
+  channels: mean.length as Channels,
+});
 
 /**
  * What an encoder says of itself under metadata key "diptych", or what the caller says of a foreign one. The contract: one input,
- * float32 images [B,3,H,W]; its output `features`, or else the first, is [B,D] or [B,D,h,w].
+ * float32 images [B,C,H,W] of 1, 3 or 4 channels (3 where C is free); its output `features`, or else the first, is [B,D] or [B,D,h,w].
  */
 export function preprocessingOf(encoder: Uint8Array, given: Partial<Preprocessing> = {}): Preprocessing {
   const { metadata, inputs } = readModel(encoder);
@@ -47,22 +56,20 @@ export function preprocessingOf(encoder: Uint8Array, given: Partial<Preprocessin
       `An encoder has one input, the image; this model has ${inputs.length}: ${inputs.map((v) => v.name).join(", ")}.`,
     );
   const { name, dtype, shape } = inputs[0]!;
-  if (
-    dtype !== dtypes.float32.onnx ||
-    shape.length !== 4 ||
-    (typeof shape[1] === "number" && ![0, 3].includes(shape[1]))
-  )
+  const channels = channelCounts.find((c) => c === (Number(shape[1]) || 3));
+  if (dtype !== dtypes.float32.onnx || shape.length !== 4 || !channels)
     throw new Error(
-      `An encoder takes float32 images [B,3,H,W]; input "${name}" of this model is ${nameOf(dtype)} [${shape.join(",")}].`,
+      `An encoder takes float32 images [B,C,H,W] of 1, 3 or 4 channels; input "${name}" of this model is ${nameOf(dtype)} [${shape.join(",")}].`,
     );
   if (metadata.diptych) {
     const info = JSON.parse(metadata.diptych) as { size: number; resize: number };
-    return { size: given.size ?? info.size, resize: given.resize ?? given.size ?? info.resize };
+    return { size: given.size ?? info.size, resize: given.resize ?? given.size ?? info.resize, channels };
   }
   const side = shape[2];
   const size = given.size ?? (typeof side === "number" && side > 0 ? side : undefined);
   if (!size) throw new Error("This encoder does not say the size of its images. Give --size (and --mean, --std).");
-  return { size, resize: given.resize ?? size, normalize: given.normalize };
+  const normalize = given.normalize && statisticsOf(given.normalize, channels);
+  return { size, resize: given.resize ?? size, channels, normalize };
 }
 
 const nameOf = (onnx: number): string =>
@@ -71,12 +78,13 @@ const nameOf = (onnx: number): string =>
 const square = (p: Preprocessing): ViewSpec => ({
   name: "image",
   count: 1,
+  channels: p.channels,
   size: p.size,
   crop: { scale: [1, 1] },
   normalize: p.normalize,
 });
 
-/** Centre crops of images i… as [B,3,S,S]. */
+/** Centre crops of images i… as [B,C,S,S]. */
 export type ImageBatches = (
   visit: (start: number, images: Tensor) => Promise<void>,
   progress?: (done: number) => void,

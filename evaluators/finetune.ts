@@ -10,9 +10,9 @@ import type { NativeEngine } from "../src/engines/native/index.js";
 import { random, type Random } from "../src/random.js";
 import { scalar, zeros, type Tensors } from "../src/tensor.js";
 import { train, type Prepared } from "../src/train.js";
-import type { ViewSpec } from "../src/views.js";
+import type { Channels, ViewSpec } from "../src/views.js";
 import { accuracyOf, type Evaluator, type LabelledImages, type Metrics } from "./evaluator.js";
-import { extractFeatures, imageBatches, matrix, vector } from "./features.js";
+import { extractFeatures, imageBatches, seenBy, matrix, vector } from "./features.js";
 import { openStep } from "./heads.js";
 import { dividedByClass, shareOf, imagesAt, testShare } from "./split.js";
 
@@ -116,7 +116,7 @@ async function accuracyOn(
   info: EncoderInfo,
   classes: number,
 ) {
-  const logits = await extractFeatures(engine, model, imageBatches(engine, images, info), images.length);
+  const logits = await extractFeatures(engine, model, imageBatches(engine, images, seenBy(info)), images.length);
   const session = await engine.session(scoresModel(classes));
   const { places } = await session.run({ scores: matrix(logits), labels: vector(labels) });
   session.release();
@@ -134,6 +134,7 @@ async function* mixedBatches(
   const view: ViewSpec = {
     name: "view",
     count: 1,
+    channels: mean.length as Channels,
     size,
     crop: { scale: [o.cropScale, 1] },
     flip: 0.5,

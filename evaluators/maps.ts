@@ -4,7 +4,7 @@ import type { Engine } from "../src/engines/index.js";
 import { zeros, type Tensor } from "../src/tensor.js";
 import type { Features } from "./features.js";
 
-/** The encoder's map [B,D,h,w] of images [B,3,H,W]: its output `map`, or its first one with two spatial axes. */
+/** The encoder's map [B,D,h,w] of images [B,C,H,W]: its output `map`, or its first one with two spatial axes. */
 export async function denseMap(engine: Engine, encoder: Uint8Array, images: Tensor): Promise<Tensor> {
   const session = await engine.session(encoder);
   try {

@@ -39,7 +39,7 @@ import {
 } from "../src/ops/index.js";
 import type { Random } from "../src/random.js";
 import { tensor, zeros, type DType, type Tensor, type Tensors } from "../src/tensor.js";
-import type { Pixels, ViewSpec } from "../src/views.js";
+import type { Pixels, Statistics, ViewSpec } from "../src/views.js";
 
 // ---------------------------------------------------------------- draw
 
@@ -124,9 +124,9 @@ export function centred({ width, height }: { width: number; height: number }, si
 
 // ---------------------------------------------------------------- crop
 
-/** n crops to one stack. Inputs: `image0`… uint8 [1,3,h,w]. Output: `views` float32 [n,3,S,S] in 0…255. */
-function cropModel(n: number, { size, crop }: ViewSpec, pixels: Pixels): Uint8Array {
-  const images = Array.from({ length: n }, (_, i) => input(`image${i}`, "uint8", [1, 3, `h${i}`, `w${i}`]));
+/** n crops to one stack. Inputs: `image0`… uint8 [1,C,h,w]. Output: `views` float32 [n,C,S,S] in 0…255. */
+function cropModel(n: number, { size, crop, channels = 3 }: ViewSpec, pixels: Pixels): Uint8Array {
+  const images = Array.from({ length: n }, (_, i) => input(`image${i}`, "uint8", [1, channels, `h${i}`, `w${i}`]));
   const resize = pixels === "pil" ? pilResize : floatResize;
   const views = Concat(
     images.map((x) => resize(Cast(x, "float32"), size, crop)),
@@ -135,7 +135,8 @@ function cropModel(n: number, { size, crop }: ViewSpec, pixels: Pixels): Uint8Ar
   return toModel({ name: "crop", inputs: images, outputs: { views } });
 }
 
-const floatResize = (x: Value, size: number, crop: ViewSpec["crop"]): Value => smooth(x, [1, 3, size, size], crop);
+const floatResize = (x: Value, size: number, crop: ViewSpec["crop"]): Value =>
+  smooth(x, [1, x.shape[1] as number, size, size], crop);
 
 /** torchvision's resize of a float tensor, to sizes that may be known only when the graph runs. */
 export const smooth = (
@@ -191,8 +192,10 @@ function keys(t: Value): Value {
 /** Declares an input of the stage. */
 type Take = (name: string, shape: readonly Dim[], dtype?: DType) => Value;
 
-/** A kind of stage: what it is fed for n images, and what it does to x [n,3,S,S] in 0…255 (whole numbers under "pil"). */
+/** A kind of stage: what it is fed for n images, and what it does to x [n,C,S,S] in 0…255 (whole numbers under "pil"). */
 interface Rule {
+  /** Concerns colours alone: alpha, the fourth channel, stays. */
+  colours: boolean;
   feeds(stages: readonly Stage[], size: number, pixels: Pixels): Tensors;
   apply(x: Value, take: Take, pixels: Pixels): Value;
 }
@@ -207,6 +210,7 @@ const perImage = (rows: readonly (readonly number[])[]): Tensor =>
 
 /** Brightness, contrast, saturation and grey: a blend of the image with black, with the mean of its luma, or with its luma. */
 const colour: Rule = {
+  colours: true,
   feeds: (stages) => ({
     blend: perImage(
       stages.map((s) => [
@@ -230,8 +234,9 @@ const colour: Rule = {
   },
 };
 
-/** Rec. 601 luma [n,1,S,S] with torchvision's weights, or PIL's convert("L"): (19595 r + 38470 g + 7471 b + 0x8000) >> 16, exact in float32. */
+/** Rec. 601 luma [n,1,S,S], which grey is already; with torchvision's weights, or PIL's convert("L"): (19595 r + 38470 g + 7471 b + 0x8000) >> 16, exact in float32. */
 function luma(x: Value, pixels: Pixels): Value {
+  if (x.shape[1] === 1) return x;
   const s = x.shape[2] as number;
   const weigh = (w: number[]): Value => Reshape(MatMul(constant([1, 3], w), Reshape(x, [0, 3, s * s])), [0, 1, s, s]);
   if (pixels === "float") return weigh([0.2989, 0.587, 0.114]);
@@ -240,6 +245,7 @@ function luma(x: Value, pixels: Pixels): Value {
 
 /** A turn of the colour circle; under "pil" through 8-bit HSV (Pillow Convert.c): hue and saturation truncated to levels, hue shifted by whole levels and wrapped. */
 const hue: Rule = {
+  colours: true,
   feeds: (stages, _, pixels) => ({
     turn: perImage(
       stages.map((s) => {
@@ -251,6 +257,7 @@ const hue: Rule = {
     ),
   }),
   apply(x, take, pixels) {
+    if (x.shape[1] === 1) throw new Error("A view of one channel has no hue to change: leave jitter.hue at 0.");
     const [r, g, b] = Split(x, [1, 1, 1], { axis: 1 }) as Triple;
     const highest = Max(Max(r, g), b);
     const chroma = Sub(highest, Min(Min(r, g), b));
@@ -288,6 +295,7 @@ const fromHue = (p: Value, chroma: Value, highest: Value): Value =>
 
 /** torchvision's gaussian_blur; kernel default covers ±3σ. Reflected at the borders. */
 const gaussian: Rule = {
+  colours: false,
   feeds: (stages, size) => {
     const taps = (stages as Of<"blur">[]).map(({ sigma, kernel }) => gaussianTaps(sigma, size, kernel));
     return band(taps, size, "float32", reflected);
@@ -301,6 +309,7 @@ const gaussian: Rule = {
 
 /** PIL's GaussianBlur: three box blurs along each axis, rounded after each; in float64, for ties are decided by the 24th bit of the weights. */
 const box: Rule = {
+  colours: false,
   feeds: (stages, size) => {
     const taps = (stages as Of<"blur">[]).map(({ sigma }) => boxTaps(boxRadius(sigma)));
     return band(taps, size, "float64", (i, n) => Math.min(Math.max(i, 0), n - 1));
@@ -313,6 +322,7 @@ const box: Rule = {
 };
 
 const solarize: Rule = {
+  colours: true,
   feeds: (stages, _, pixels) => ({
     threshold: perImage(stages.map((s) => [(s as Of<"solarize">).threshold * (pixels === "pil" ? 256 : 255)])),
   }),
@@ -388,20 +398,20 @@ function band(
 
 /** The blur of a stack along its columns, taps as `band` gives them. */
 function downwards(x: Value, take: Take, dtype: DType): (x: Value) => Value {
-  const s = x.shape[2] as number;
+  const [c, s] = x.shape.slice(1) as [number, number];
   const strip = stripOf(s);
   const matrix = take("band", ["n", 1, 1, strip, "window"], dtype);
   const windows = take("windows", [s / strip, "window"], "int32");
-  return (v) => Reshape(MatMul(matrix, Gather(v, windows, { axis: 2 })), [0, 3, s, s]); // [n,3,S/T,W,S] before the product
+  return (v) => Reshape(MatMul(matrix, Gather(v, windows, { axis: 2 })), [0, c, s, s]); // [n,C,S/T,W,S] before the product
 }
 
 const across = (x: Value): Value => Transpose(x, { perm: [0, 1, 3, 2] });
 
 // ---------------------------------------------------------------- the whole
 
-/** The stages of a draw, then normalisation, over a stack. Inputs: `views` [n,3,S,S] in 0…255, and those of stage i with its number behind. Output: `view`. */
-function stagesModel(d: Draw, { size, normalize }: ViewSpec, pixels: Pixels): Uint8Array {
-  const views = input("views", "float32", ["n", 3, size, size]);
+/** The stages of a draw, then normalisation, over a stack. Inputs: `views` [n,C,S,S] in 0…255, and those of stage i with its number behind. Output: `view`. */
+function stagesModel(d: Draw, { size, normalize, channels = 3 }: ViewSpec, pixels: Pixels): Uint8Array {
+  const views = input("views", "float32", ["n", channels, size, size]);
   const inputs = [views];
   let x = views;
   d.stages.forEach((stage, i) => {
@@ -410,14 +420,28 @@ function stagesModel(d: Draw, { size, normalize }: ViewSpec, pixels: Pixels): Ui
       inputs.push(v);
       return v;
     };
-    x = rules[kindOf(stage, pixels)].apply(x, take, pixels);
+    const rule = rules[kindOf(stage, pixels)];
+    x = (rule.colours ? onColours : whole)(x, (v) => rule.apply(v, take, pixels));
   });
   return toModel({ name: "stages", inputs, outputs: { view: normalize ? normalized(x, normalize) : Mul(x, 1 / 255) } });
 }
 
+const whole = (x: Value, f: (x: Value) => Value): Value => f(x);
+
+/** f of all channels but alpha */
+function onColours(x: Value, f: (x: Value) => Value): Value {
+  if (x.shape[1] !== 4) return f(x);
+  const [colours, alpha] = Split(x, [3, 1], { axis: 1 }) as [Value, Value];
+  return Concat([f(colours), alpha], { axis: 1 });
+}
+
 /** (x/255 − mean)/std in one node */
-function normalized(x: Value, { mean, std }: NonNullable<ViewSpec["normalize"]>): Value {
-  const per = (f: (i: number) => number) => constant([3], [0, 1, 2].map(f));
+function normalized(x: Value, { mean, std }: Statistics): Value {
+  const per = (f: (i: number) => number) =>
+    constant(
+      [mean.length],
+      mean.map((_, i) => f(i)),
+    );
   const scaled = [per((i) => 255 * mean[i]!), per((i) => (255 * std[i]!) ** 2)] as const;
   return BatchNormalization(
     x,
@@ -431,6 +455,7 @@ function normalized(x: Value, { mean, std }: NonNullable<ViewSpec["normalize"]>)
 /** How views of one kind are made of crops; the augmenter runs it. */
 export const augmentation = (view: ViewSpec, pixels: Pixels) => ({
   size: view.size,
+  channels: view.channels ?? 3,
   crops: (n: number): Uint8Array => cropModel(n, view, pixels),
   /** Draws with equal keys are staged together. */
   key: (d: Draw): string => d.stages.map((s) => kindOf(s, pixels)).join(" "),

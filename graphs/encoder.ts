@@ -44,8 +44,8 @@ export const normalized = (image: Value, mean: readonly number[], std: readonly 
 };
 
 /**
- * A network in evaluation mode with its weights inside: `image` float32 [B,3,H,W], RGB in 0–1 → what `build` makes of the normalised
- * image. Standard ops, IR 8, opset 17; unless given, B is symbolic, and H and W where the network takes any size. `tensors`: parameters and BN
+ * A network in evaluation mode with its weights inside: `image` float32 [B,C,H,W] in 0–1 (grey, RGB, or RGB and alpha) → what `build` makes of
+ * the normalised image. Standard ops, IR 8, opset 17; unless given, B is symbolic, and H and W where the network takes any size. `tensors`: parameters and BN
  * statistics by the names of the scope.
  */
 export function networkModel(

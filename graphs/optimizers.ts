@@ -1,4 +1,5 @@
 /** Optimizers: from a gradient and its state to the update u of each parameter, p ← p − u. Weight decay and the rate are in u. */
+import type { Choices } from "../src/names.js";
 import { constant, type Value } from "../src/onnx/graph.js";
 import { Add, Div, Greater, Min, Mul, Pow, ReduceL2, Sqrt, Sub, Where } from "../src/ops/index.js";
 import { zerosInit } from "./layers.js";
@@ -7,6 +8,8 @@ import type { Scope } from "./scope.js";
 export interface Optimizer<Options> {
   summary: string;
   defaults: Options;
+  /** The words that an option may be, where it is one of a few. */
+  choices?: Choices<Options>;
   /** u of one parameter. `s` keeps this parameter's state, `shared` the state of all; lr is a scalar. */
   update(s: Scope, p: Value, g: Value, lr: Value, options: Options, shared: Scope): Value;
   /** Once a step, before the parameters. */
@@ -14,7 +17,9 @@ export interface Optimizer<Options> {
 }
 
 /** Parameters without weight decay: none, or vectors and scalars (biases and norms). */
-export type Exclude = "none" | "vectors";
+export type Exclude = (typeof exclusions)[number];
+const exclusions = ["none", "vectors"] as const;
+const choices = { exclude: exclusions };
 const excluded = (p: Value, exclude: Exclude): boolean => exclude === "vectors" && p.shape.length <= 1;
 const decayOf = (p: Value, weightDecay: number, exclude: Exclude): number => (excluded(p, exclude) ? 0 : weightDecay);
 /** g + wd·p */
@@ -39,6 +44,7 @@ export interface SgdOptions {
 export const sgd: Optimizer<SgdOptions> = {
   summary: "SGD with momentum and coupled weight decay (torch.optim.SGD)",
   defaults: { momentum: 0.9, weightDecay: 1e-4, nesterov: false, exclude: "none" },
+  choices,
   update(s, p, g, lr, { momentum, weightDecay, nesterov, exclude }) {
     return Mul(withMomentum(s, decayed(g, p, decayOf(p, weightDecay, exclude)), momentum, nesterov), lr);
   },
@@ -73,6 +79,7 @@ const countStep = (shared: Scope): void => shared.update("t", Add(shared.state("
 export const adamw: Optimizer<AdamOptions> = {
   summary: "Adam with decoupled weight decay (torch.optim.AdamW)",
   defaults: adamDefaults,
+  choices,
   begin: countStep,
   update(s, p, g, lr, o, shared) {
     return Mul(decayed(adamDirection(s, p, g, o, shared), p, decayOf(p, o.weightDecay, o.exclude)), lr);
@@ -83,6 +90,7 @@ export const adamw: Optimizer<AdamOptions> = {
 export const adam: Optimizer<AdamOptions> = {
   summary: "Adam with coupled weight decay (torch.optim.Adam)",
   defaults: { ...adamDefaults, weightDecay: 0 },
+  choices,
   begin: countStep,
   update(s, p, g, lr, o, shared) {
     return Mul(adamDirection(s, p, decayed(g, p, decayOf(p, o.weightDecay, o.exclude)), o, shared), lr);
@@ -125,6 +133,7 @@ export const lars: Optimizer<LarsOptions> = {
     clipRate: false,
     scaleWithoutDecay: true,
   },
+  choices,
   update(s, p, g, lr, o) {
     const unscaled = excluded(p, o.exclude) || !(o.weightDecay || o.scaleWithoutDecay);
     return Mul(withMomentum(s, unscaled ? g : trusted(p, g, lr, o), o.momentum, o.nesterov), lr);

@@ -1,5 +1,8 @@
 /** Sentences about names that do not exist. */
 
+/** The words that an option may be, where it is one of a few. */
+export type Choices<Options> = { readonly [K in keyof Options]?: readonly (Options[K] & string)[] };
+
 /** Edits (insert, delete, replace, swap of neighbours) between two words. */
 function distance(a: string, b: string): number {
   const d = Array.from({ length: a.length + 1 }, (_, i) => [i, ...Array<number>(b.length).fill(0)]);
@@ -21,6 +24,9 @@ export function unknownName(kind: string, name: string, known: readonly string[]
     nearest !== undefined && distance(name, nearest) <= Math.max(2, name.length / 3) ? ` Did you mean ${nearest}?` : "";
   return `Unknown ${kind} "${name}".${hint} Available: ${[...known].sort().join(", ")}.`;
 }
+
+/** The names of a record. */
+export const keysOf = <K extends string>(record: Readonly<Record<K, unknown>>): K[] => Object.keys(record) as K[];
 
 /** The entry of a record by name; a name that it does not have throws the sentence above. */
 export function oneOf<T>(kind: string, name: string, record: Readonly<Record<string, T>>): T {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { dryRun } from "../cli/dryRun.js";
 import { recipes, type Listed } from "../cli/recipes/index.js";
-import { resolveRecipe, withSettings } from "../cli/recipes/schema.js";
+import { resolveRecipe, withSettings, type RecipeInput } from "../cli/recipes/schema.js";
 
 const written = (name: keyof typeof recipes, ...settings: string[]) =>
   resolveRecipe(withSettings((recipes[name] as Listed).recipe, settings));
@@ -15,6 +15,36 @@ describe("recipes", () => {
       assert.ok(dryRun(resolved).data.parameters > 0);
     });
 
+  it("do not compile with an option or a word that does not exist", () => {
+    const rest = { data: { size: 32 }, batchSize: 8, epochs: 1 };
+    const [backbone, method] = [{ name: "resnet18" }, { name: "simclr" }] as const;
+    const optimizer = { name: "sgd", lr: 0.1 } as const;
+    const mistaken: RecipeInput[] = [
+      // @ts-expect-error -- temprature
+      { ...rest, backbone, optimizer, method: { name: "simclr", temprature: 0.2 } },
+      // @ts-expect-error -- a queue is MoCo's
+      { ...rest, backbone, optimizer, method: { name: "simclr", queueSize: 64 } },
+      // @ts-expect-error -- part of a view
+      { ...rest, backbone, optimizer, method: { name: "simclr", view: { gray: 0.2 } } },
+      // @ts-expect-error -- vectors
+      { ...rest, backbone, method, optimizer: { name: "sgd", lr: 0.1, exclude: "vector" } },
+      // @ts-expect-error -- cifar
+      { ...rest, method, optimizer, backbone: { name: "resnet18", stem: "cifar10" } },
+      // @ts-expect-error -- no such schedule
+      { ...rest, backbone, method, optimizer: { name: "sgd", lr: { schedule: "cosin", peak: 0.1 } } },
+    ];
+    for (const recipe of mistaken) assert.throws(() => resolveRecipe(recipe), /Unknown option|Expected/);
+  });
+  it("take words only where a word is meant", () => {
+    assert.throws(
+      () => written("photos", "optimizer.exclude=vector"),
+      /Expected one of none, vectors for optimizer\.exclude but received "vector"/,
+    );
+    assert.throws(
+      () => written("isd-r18w16-cifar10", "method.augmentation=weak/wild"),
+      /Expected one of weak\/strong, .* for method\.augmentation/,
+    );
+  });
   it("that are faithful write out what the released code does otherwise", () => {
     assert.equal(written("aps-vits2-cifar10").method.flipAware, false);
     assert.equal(written("aps-vit4-cifar10-small").method.flipAware, true);

@@ -24,6 +24,7 @@ const optionsOf = (method: MethodName): object => ({
   grid: 4,
   patches: 2,
   positives: 1,
+  similarity: 1,
 });
 
 /** Residual blocks of convolutions and BatchNorm with GELU for ReLU: no kink but the head's. */

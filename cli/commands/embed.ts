@@ -27,7 +27,7 @@ export default class Embed extends Base {
     const engine = await engineFor(flags, this.say);
     const encoder = await encoderAt(args.encoder, flags);
     const count = this.counter("images");
-    const result = await embed(engine, encoder.bytes, await imagesIn(args.images), {
+    const result = await embed(engine, encoder.bytes, await imagesIn(args.images, encoder), {
       out: flags.out,
       dense: flags.dense,
       preprocessing: encoder.preprocessing,

@@ -15,7 +15,7 @@ export default class Evaluate extends Base {
     encoder: Args.string({
       required: true,
       description:
-        "an ONNX model with one input, float32 images [B,3,H,W]; its output `features`, or the first, is judged",
+        "an ONNX model with one input, float32 images [B,C,H,W] of 1, 3 or 4 channels; its output `features`, or the first, is judged",
     }),
   };
   static override flags = {

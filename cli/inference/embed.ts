@@ -37,7 +37,7 @@ export async function embed(engine: Engine, encoder: Uint8Array, data: Dataset, 
   if (done) o.say(`Going on after ${done} of ${data.length} images.`);
 
   const broken = new Set<number>();
-  const rest = after(data, done, (i, reason) => {
+  const rest = after(data, done, o.preprocessing.channels, (i, reason) => {
     broken.add(i);
     o.say(`${data.key(i + done)} cannot be read and has no row: ${reason}`);
   });
@@ -97,14 +97,19 @@ async function taken(out: string, header: string): Promise<number> {
 }
 
 /** The images from `skip` on; one that cannot be read is black, and reported by its place in what is left. */
-function after(data: Dataset, skip: number, unreadable: (i: number, reason: string) => void): Dataset {
+function after(
+  data: Dataset,
+  skip: number,
+  channels: number,
+  unreadable: (i: number, reason: string) => void,
+): Dataset {
   return {
     length: data.length - skip,
     key: (i) => data.key(i + skip),
     image: (i) =>
       data.image(i + skip).catch((e: Error) => {
         unreadable(i, e.message.split("\n")[0]!);
-        return { width: 1, height: 1, data: new Uint8Array(3) };
+        return { width: 1, height: 1, data: new Uint8Array(channels) };
       }),
   };
 }

@@ -42,7 +42,7 @@ export async function neighbors(
     ? [-1]
     : [...random(o.seed, "neighbors").permutation(data.length).subarray(0, Math.min(o.count, data.length))];
   const queries = o.query
-    ? await of({ length: 1, key: () => o.query!, image: () => decode(o.query!, 256) })
+    ? await of({ length: 1, key: () => o.query!, image: () => decode(o.query!, 256, p.channels) })
     : gathered(bank, asked);
   const k = Math.min(o.k, data.length - (o.query ? 0 : 1));
   if (k < 1) throw new Error(`Neighbours need at least two images, but the folder has ${data.length}.`);

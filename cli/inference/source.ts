@@ -6,9 +6,11 @@ import { preprocessingOf, type Preprocessing } from "../../evaluators/features.j
 import type { EncoderInfo } from "../../graphs/encoder.js";
 import { cifarFolder } from "../../src/data/cifar10.js";
 import { cached } from "../../src/data/cached.js";
+import { resized } from "../../src/data/decode.js";
 import { datasets, type Dataset } from "../../src/data/index.js";
 import { readInitializers, readModel } from "../../src/onnx/model.js";
 import { zeros, type Tensor } from "../../src/tensor.js";
+import type { Channels } from "../../src/views.js";
 import { readableOnly } from "../folder.js";
 
 export interface EncoderFlags {
@@ -32,7 +34,7 @@ export async function encoderAt(file: string, { size, resize, mean, std }: Encod
     throw new Error(`Encoder ${file} cannot be read: ${e.message}`, { cause: e });
   });
   if (!mean !== !std) throw new Error(`--mean and --std belong together; only --${mean ? "mean" : "std"} was given.`);
-  const normalize = mean && std ? { mean: triple("mean", mean), std: triple("std", std) } : undefined;
+  const normalize = mean && std ? { mean: numbers("mean", mean), std: numbers("std", std) } : undefined;
   const preprocessing = preprocessingOf(bytes, { size, resize, normalize });
   const [, , h, w] = readModel(bytes).inputs[0]!.shape;
   return { bytes, preprocessing, anySize: typeof h !== "number" && typeof w !== "number" };
@@ -52,43 +54,46 @@ export function ownNetwork(file: string, encoder: Uint8Array): Network {
   return network;
 }
 
-/** Three numbers of a flag, as 0.5,0.5,0.5. */
-function triple(flag: string, text: string): number[] {
+/** The numbers of a flag, one a channel, as 0.5,0.5,0.5. */
+function numbers(flag: string, text: string): number[] {
   const values = text.split(",").map(Number);
-  if (values.length === 3 && values.every((v) => Number.isFinite(v))) return values;
-  throw new Error(`Expected three numbers for --${flag}, as 0.5,0.5,0.5, but received ${text}.`);
+  if (values.every((v) => Number.isFinite(v))) return values;
+  throw new Error(`Expected a number a channel for --${flag}, as 0.5,0.5,0.5, but received ${text}.`);
 }
 
 /** A split of a folder, or of the fetched CIFAR-10. */
-const splitOf = (root: string, split: "train" | "val"): Promise<Dataset | undefined> =>
+const splitOf = (root: string, split: "train" | "val", channels: Channels): Promise<Dataset | undefined> =>
   (root === "cifar10" ? datasets.cifar10 : datasets.imageFolder).open({
     root: root === "cifar10" ? cifarFolder() : root,
     split,
     shortSide: 256,
+    channels,
   });
 
 /** A split's images that can be read, decoded once and kept; the others are named and left out. */
 export async function readable(
   root: string,
   split: "train" | "val",
+  channels: Channels,
   say: (line: string) => void,
 ): Promise<Dataset | undefined> {
-  const data = await splitOf(root, split);
+  const data = await splitOf(root, split, channels);
   return data && readableOnly(await cached(data, "memory"), say);
 }
 
-/** Every image of a folder: its train split, where it has one. */
-export const imagesIn = async (root: string): Promise<Dataset> => (await splitOf(root, "train"))!;
+/** Every image of a folder, as the encoder takes them: its train split, where it has one. */
+export const imagesIn = async (root: string, { preprocessing }: Encoder): Promise<Dataset> =>
+  (await splitOf(root, "train", preprocessing.channels))!;
 
 export interface Photograph {
   file: string;
-  /** [1,3,H,W] as the encoder takes it. */
+  /** [1,C,H,W] as the encoder takes it. */
   image: Tensor;
 }
 
 /** A photograph whole, its long side `side` pixels, both sides multiples of 32; square where the encoder's size is fixed. */
 export async function photograph(file: string, encoder: Encoder, side: number): Promise<Photograph> {
-  const { size, normalize } = encoder.preprocessing;
+  const { size, channels, normalize } = encoder.preprocessing;
   try {
     const upright = sharp(file).autoOrient();
     const { width, height } = await sharp(await upright.toBuffer()).metadata();
@@ -96,20 +101,12 @@ export async function photograph(file: string, encoder: Encoder, side: number): 
     const of = (length: number): number =>
       encoder.anySize ? Math.max(32, Math.round((length / long) * (side / 32)) * 32) : size;
     const [w, h] = [of(width), of(height)];
-    const pixels = await sharp(file)
-      .autoOrient()
-      .resize({ width: w, height: h, fit: "fill" })
-      .toColourspace("srgb")
-      .removeAlpha()
-      .raw()
-      .toBuffer();
-    const image = zeros("float32", [1, 3, h, w]);
-    const channels = pixels.length / (w * h);
-    for (let c = 0; c < 3; c++) {
-      const [mean, std] = [normalize?.mean[c] ?? 0, normalize?.std[c] ?? 1];
-      for (let i = 0; i < h * w; i++)
-        image.data[c * h * w + i] = (pixels[i * channels + Math.min(c, channels - 1)]! / 255 - mean) / std;
-    }
+    const { data } = await resized(file, { width: w, height: h, fit: "fill" }, channels);
+    const image = zeros("float32", [1, channels, h, w]);
+    data.forEach((v, i) => {
+      const c = Math.floor(i / (h * w));
+      image.data[i] = (v / 255 - (normalize?.mean[c] ?? 0)) / (normalize?.std[c] ?? 1);
+    });
     return { file, image };
   } catch (error) {
     throw new Error(`${file} cannot be read as a picture: ${(error as Error).message.split("\n")[0]}`, {

@@ -1,25 +1,25 @@
 /** APS: the paper's recipes on CIFAR-10 (visresearch/aps, config/pretrain), and a small one. */
 import { cifarStatistics } from "../../src/views.js";
 import { anchor, type Listed } from "./listed.js";
+import type { OptimizerInput } from "./schema.js";
 
 const paper = "Shen et al., Pattern Recognition 2025, arXiv 2306.02854";
 /** AdamW with decay on everything; the smaller of a ramp and a cosine over the whole run, once an epoch */
-const optimizer = (peak: number, warmupEpochs: number) =>
-  ({
-    name: "adamw",
-    weightDecay: 0.05,
-    exclude: "none",
-    lr: { schedule: "cosine", peak, warmupEpochs, per: "epoch", from: "start", capped: true },
-  }) as never;
+const optimizer = (peak: number, warmupEpochs: number): OptimizerInput => ({
+  name: "adamw",
+  weightDecay: 0.05,
+  exclude: "none",
+  lr: { schedule: "cosine", peak, warmupEpochs, per: "epoch", from: "start", capped: true },
+});
 
-const published = (backbone: string, peak: number): Listed => ({
+const published = (backbone: "vitTiny" | "vitSmall" | "vitBase", peak: number): Listed => ({
   paper,
   cost: "620,800 updates; the authors' hours are not on record",
   recipe: {
     summary: `APS as released, ${backbone} with patch 2, 32 px, CIFAR-10, 1600 epochs of 4 steps a batch`,
     data: { name: "cifar10", size: 32, shortSide: 32 },
-    backbone: { name: backbone, patchSize: 2 } as never,
-    method: { name: "aps", faithful: true } as never,
+    backbone: { name: backbone, patchSize: 2 },
+    method: { name: "aps", faithful: true },
     optimizer: optimizer(peak, 20),
     batchSize: 512,
     epochs: 1600,
@@ -41,9 +41,9 @@ export const apsRecipes = {
         hiddenDim: 256,
         outDim: 64,
         view: { normalize: { mean: [...cifarStatistics.mean], std: [...cifarStatistics.std] } },
-      } as never),
+      }),
       summary: "APS with flips seen, a ViT of width 96 and patch 4, 10,000 images of CIFAR-10",
-      backbone: { name: "vitTiny", embedDim: 96, depth: 6, numHeads: 3, patchSize: 4 } as never,
+      backbone: { name: "vitTiny", embedDim: 96, depth: 6, numHeads: 3, patchSize: 4 },
       optimizer: optimizer(1e-3, 2),
     },
   },

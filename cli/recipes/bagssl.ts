@@ -12,8 +12,8 @@ export const bagsslRecipes = {
     recipe: {
       summary: "BagSSL with coding rate, ResNet-18, two patches of each image, CIFAR-10, 600 epochs",
       data: { name: "cifar10", size: 32, shortSide: 32 },
-      backbone: { name: "resnet18", stem: "cifar" } as never,
-      method: { name: "bagssl" } as never,
+      backbone: { name: "resnet18", stem: "cifar" },
+      method: { name: "bagssl" },
       optimizer: {
         name: "lars",
         weightDecay: 1e-4,
@@ -21,7 +21,7 @@ export const bagsslRecipes = {
         separateNorms: true,
         clipRate: true,
         lr: { schedule: "cosine", peak: 0.3, warmupEpochs: 10, per: "epoch" },
-      } as never,
+      },
       batchSize: 1024,
       epochs: 600,
       pixels: "pil",
@@ -31,7 +31,7 @@ export const bagsslRecipes = {
   "bagssl-r18w16-cifar10": {
     paper,
     recipe: {
-      ...anchor({ name: "bagssl", patches: 4, hiddenDim: 256, outDim: 128, view: { blur: null } } as never),
+      ...anchor({ name: "bagssl", patches: 4, hiddenDim: 256, outDim: 128, view: { blur: null } }),
       summary: "BagSSL with coding rate, ResNet-18 of width 16, 4 patches of each of 10,000 images of CIFAR-10",
       evaluate: { everyEpochs: 5, patches: 16 },
     },

@@ -1,13 +1,14 @@
 /** BYOL: the paper's recipe, the asymmetric one of UMBCvision/ISD (train_byol.py), and a small one. */
 import { anchor, anchorView, type Listed } from "./listed.js";
+import type { RecipeInput } from "./schema.js";
 
 const paper = "Grill et al., NeurIPS 2020, arXiv 2006.07733";
 const common = {
   data: { name: "imageFolder", size: 224 },
-  backbone: { name: "resnet50" } as never,
+  backbone: { name: "resnet50" },
   pixels: "pil",
   evaluate: { everyEpochs: 20 },
-} as const;
+} satisfies Partial<RecipeInput>;
 
 export const byolRecipes = {
   "byol-r50-imagenet": {
@@ -15,12 +16,12 @@ export const byolRecipes = {
     recipe: {
       ...common,
       summary: "BYOL, ResNet-50, 224 px, ImageNet, 1000 epochs",
-      method: { name: "byol", hiddenDim: 4096, outDim: 256 } as never,
+      method: { name: "byol", hiddenDim: 4096, outDim: 256 },
       optimizer: {
         name: "lars",
         weightDecay: 1.5e-6,
         lr: { schedule: "cosine", peak: 3.2, warmupEpochs: 10 },
-      } as never,
+      },
       batchSize: 4096,
       epochs: 1000,
     },
@@ -37,8 +38,8 @@ export const byolRecipes = {
         hiddenDim: 4096,
         outDim: 512,
         view: { crop: { scale: [0.2, 1] } },
-      } as never,
-      optimizer: { name: "sgd", lr: { schedule: "cosine", peak: 0.05, per: "epoch" } } as never,
+      },
+      optimizer: { name: "sgd", lr: { schedule: "cosine", peak: 0.05, per: "epoch" } },
       batchSize: 256,
       epochs: 200,
     },
@@ -52,7 +53,7 @@ export const byolRecipes = {
         outDim: 64,
         momentum: { schedule: "cosine", peak: 0.99, end: 1 },
         view: { ...anchorView, crop: { scale: [0.2, 1] } },
-      } as never),
+      }),
       summary: "BYOL, ResNet-18 of width 16, 10,000 images of CIFAR-10",
     },
   },

@@ -1,25 +1,28 @@
 /** CACR: the authors' recipes (READMEs of JegZheng/CACR-SSL) in its three forms, and small ones. */
 import { cifarStatistics } from "../../src/views.js";
 import { anchor, anchorView, type Listed } from "./listed.js";
+import { resnet50OnImagenet, vitBaseOnImagenet } from "./mocov3.js";
+import type { MethodInput, RecipeInput } from "./schema.js";
 
 const paper = "Zheng et al., TMLR 2023, arXiv 2105.03746";
 /** small_scale_experiments: batch 128, five views, SGD, the rate divided by 10 three times. */
 const small = {
-  backbone: { name: "smallAlexNet" } as never,
-  optimizer: { name: "sgd", lr: { schedule: "step", peak: 0.06, milestones: [155, 170, 185] } } as never,
+  backbone: { name: "smallAlexNet" },
+  optimizer: { name: "sgd", lr: { schedule: "step", peak: 0.06, milestones: [155, 170, 185] } },
   batchSize: 128,
   epochs: 200,
   pixels: "pil",
   evaluate: { everyEpochs: 20 },
-} as const;
-/** imagenet_pretraining: eight local crops of 96 px, a batch of 4096. */
-const imagenet = {
-  data: { name: "imageFolder", size: 224 },
-  batchSize: 4096,
-  pixels: "pil",
-  evaluate: { everyEpochs: 20 },
-} as const;
-const localCrops = { name: "cacr", form: "mocov3", cost: "rbf", localCrops: 8, hiddenDim: 4096, outDim: 256 };
+} satisfies Partial<RecipeInput>;
+/** imagenet_pretraining: MoCo-v3's runs with eight local crops of 96 px. */
+const localCrops = {
+  name: "cacr",
+  form: "mocov3",
+  cost: "rbf",
+  localCrops: 8,
+  hiddenDim: 4096,
+  outDim: 256,
+} satisfies MethodInput;
 
 export const cacrRecipes = {
   "cacr-alexnet-cifar10": {
@@ -33,7 +36,7 @@ export const cacrRecipes = {
         tNeg: 0.9,
         hiddenDim: 0,
         view: { normalize: { mean: [...cifarStatistics.mean], std: [...cifarStatistics.std] } },
-      } as never,
+      },
     },
   },
   "cacr-alexnet-stl10": {
@@ -49,7 +52,7 @@ export const cacrRecipes = {
           crop: { scale: [0.08, 1] },
           normalize: { mean: [0.4409, 0.4279, 0.3868], std: [0.2683, 0.261, 0.2687] },
         },
-      } as never,
+      },
     },
   },
   "cacr-r50-imagenet": {
@@ -57,9 +60,9 @@ export const cacrRecipes = {
     recipe: {
       summary: "CACR with a queue as released, ResNet-50, four positives, 224 px, ImageNet, 200 epochs",
       data: { name: "imageFolder", size: 224 },
-      backbone: { name: "resnet50" } as never,
-      method: { name: "cacr", form: "queue", faithful: true, queueSize: 65536, bnGroups: 8, hiddenDim: 2048 } as never,
-      optimizer: { name: "sgd", lr: { schedule: "cosine", peak: 0.03, per: "epoch" } } as never,
+      backbone: { name: "resnet50" },
+      method: { name: "cacr", form: "queue", faithful: true, queueSize: 65536, bnGroups: 8, hiddenDim: 2048 },
+      optimizer: { name: "sgd", lr: { schedule: "cosine", peak: 0.03, per: "epoch" } },
       batchSize: 256,
       epochs: 200,
       pixels: "pil",
@@ -69,24 +72,17 @@ export const cacrRecipes = {
   "cacr-mocov3-r50-imagenet": {
     paper,
     recipe: {
-      ...imagenet,
+      ...resnet50OnImagenet,
       summary: "CACR on MoCo-v3, ResNet-50, eight local crops, ImageNet, 1000 epochs",
-      backbone: { name: "resnet50", zeroInitResidual: true } as never,
-      method: { ...localCrops, temperature: 1, momentum: { schedule: "cosine", peak: 0.996, end: 1 } } as never,
-      optimizer: {
-        name: "lars",
-        weightDecay: 1.5e-6,
-        lr: { schedule: "cosine", peak: 4.8, warmupEpochs: 10, warmup: "fromZero" },
-      } as never,
-      epochs: 1000,
+      method: { ...localCrops, temperature: 1, momentum: { schedule: "cosine", peak: 0.996, end: 1 } },
     },
   },
   "cacr-mocov3-vitb-imagenet": {
     paper,
     recipe: {
-      ...imagenet,
+      ...vitBaseOnImagenet,
       summary: "CACR on MoCo-v3, ViT-B/16, eight local crops, ImageNet, 300 epochs",
-      backbone: { name: "mocoVitBase", imageSize: 224 } as never,
+      backbone: { name: "mocoVitBase", imageSize: 224 },
       method: {
         ...localCrops,
         temperature: 0.2,
@@ -94,20 +90,13 @@ export const cacrRecipes = {
         projectorLayers: 3,
         predictorNorm: true,
         view: { crop: { scale: [0.08, 1] } },
-      } as never,
-      optimizer: {
-        name: "adamw",
-        weightDecay: 0.1,
-        exclude: "none",
-        lr: { schedule: "cosine", peak: 2.4e-3, warmupEpochs: 40, warmup: "fromZero" },
-      } as never,
-      epochs: 300,
+      },
     },
   },
   "cacr-r18w16-cifar10": {
     paper,
     recipe: {
-      ...anchor({ name: "cacr", tNeg: 0.9, hiddenDim: 128, view: anchorView } as never),
+      ...anchor({ name: "cacr", tNeg: 0.9, hiddenDim: 128, view: anchorView }),
       summary: "CACR in the batch, ResNet-18 of width 16, four positives, 10,000 images of CIFAR-10",
       epochs: 10,
       evaluate: { everyEpochs: 5 },
@@ -124,7 +113,7 @@ export const cacrRecipes = {
         hiddenDim: 128,
         bnGroups: 1,
         view: anchorView,
-      } as never),
+      }),
       summary: "CACR with a queue, ResNet-18 of width 16, two positives, 10,000 images of CIFAR-10",
     },
   },
@@ -141,7 +130,7 @@ export const cacrRecipes = {
         hiddenDim: 256,
         outDim: 64,
         view: anchorView,
-      } as never),
+      }),
       summary: "CACR on MoCo-v3, ResNet-18 of width 16, four local crops of 16 px, 10,000 images of CIFAR-10",
     },
   },

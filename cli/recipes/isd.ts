@@ -1,5 +1,6 @@
 /** ISD: the paper's recipes (README of UMBCvision/ISD), and a small one. */
 import { anchor, anchorView, type Listed } from "./listed.js";
+import type { RecipeInput } from "./schema.js";
 
 const paper = "Tejankar et al., ICCV 2021, arXiv 2012.09259";
 const common = {
@@ -8,7 +9,7 @@ const common = {
   epochs: 200,
   pixels: "pil",
   evaluate: { everyEpochs: 20 },
-} as const;
+} satisfies Partial<RecipeInput>;
 
 export const isdRecipes = {
   "isd-r50-imagenet": {
@@ -17,9 +18,9 @@ export const isdRecipes = {
     recipe: {
       ...common,
       summary: "ISD plus, ResNet-50, 224 px, ImageNet, 200 epochs",
-      backbone: { name: "resnet50" } as never,
-      method: { name: "isd", queueSize: 128_000 } as never,
-      optimizer: { name: "sgd", lr: { schedule: "cosine", peak: 0.05, per: "epoch" } } as never,
+      backbone: { name: "resnet50" },
+      method: { name: "isd", queueSize: 128_000 },
+      optimizer: { name: "sgd", lr: { schedule: "cosine", peak: 0.05, per: "epoch" } },
     },
   },
   "isd-r18-imagenet": {
@@ -27,7 +28,7 @@ export const isdRecipes = {
     recipe: {
       ...common,
       summary: "ISD v1 as released, ResNet-18, 224 px, ImageNet, 200 epochs",
-      backbone: { name: "resnet18" } as never,
+      backbone: { name: "resnet18" },
       method: {
         name: "isd",
         variant: "v1",
@@ -37,14 +38,14 @@ export const isdRecipes = {
         teacherTemp: 0.02,
         momentum: 0.999,
         augmentation: "strong/strong",
-      } as never,
-      optimizer: { name: "sgd", lr: { schedule: "step", peak: 0.01, milestones: [140, 180], gamma: 0.2 } } as never,
+      },
+      optimizer: { name: "sgd", lr: { schedule: "step", peak: 0.01, milestones: [140, 180], gamma: 0.2 } },
     },
   },
   "isd-r18w16-cifar10": {
     paper,
     recipe: {
-      ...anchor({ name: "isd", bnGroups: 1, view: anchorView } as never),
+      ...anchor({ name: "isd", bnGroups: 1, view: anchorView }),
       summary: "ISD plus without shuffle-BN, ResNet-18 of width 16, 10,000 images of CIFAR-10",
     },
   },

@@ -1,5 +1,6 @@
 /** MoCo-v3: the authors' ImageNet recipes (facebookresearch/moco-v3, CONFIG.md), and a small one. */
 import { anchor, anchorView, type Listed } from "./listed.js";
+import type { RecipeInput } from "./schema.js";
 
 const paper = "Chen et al., ICCV 2021, arXiv 2104.02057";
 const common = {
@@ -7,31 +8,47 @@ const common = {
   batchSize: 4096,
   pixels: "pil",
   evaluate: { everyEpochs: 20 },
-} as const;
+} satisfies Partial<RecipeInput>;
+
+/** The authors' run of ResNet-50 on ImageNet, whatever its loss. */
+export const resnet50OnImagenet = {
+  ...common,
+  backbone: { name: "resnet50", zeroInitResidual: true },
+  optimizer: {
+    name: "lars",
+    weightDecay: 1.5e-6,
+    lr: { schedule: "cosine", peak: 4.8, warmupEpochs: 10, warmup: "fromZero" },
+  },
+  epochs: 1000,
+} satisfies Partial<RecipeInput>;
+
+/** And that of ViT-B/16. */
+export const vitBaseOnImagenet = {
+  ...common,
+  optimizer: {
+    name: "adamw",
+    weightDecay: 0.1,
+    exclude: "none",
+    lr: { schedule: "cosine", peak: 2.4e-3, warmupEpochs: 40, warmup: "fromZero" },
+  },
+  epochs: 300,
+} satisfies Partial<RecipeInput>;
 
 export const mocov3Recipes = {
   "mocov3-vitb-imagenet": {
     paper,
     recipe: {
-      ...common,
+      ...vitBaseOnImagenet,
       summary: "MoCo-v3, ViT-B/16, 224 px, ImageNet, 300 epochs",
-      backbone: { name: "mocoVitBase", stopGradConv1: true } as never,
-      method: { name: "mocov3", hiddenDim: 4096, outDim: 256 } as never,
-      optimizer: {
-        name: "adamw",
-        weightDecay: 0.1,
-        exclude: "none",
-        lr: { schedule: "cosine", peak: 2.4e-3, warmupEpochs: 40, warmup: "fromZero" },
-      } as never,
-      epochs: 300,
+      backbone: { name: "mocoVitBase", stopGradConv1: true },
+      method: { name: "mocov3", hiddenDim: 4096, outDim: 256 },
     },
   },
   "mocov3-r50-imagenet": {
     paper,
     recipe: {
-      ...common,
+      ...resnet50OnImagenet,
       summary: "MoCo-v3, ResNet-50, 224 px, ImageNet, 1000 epochs",
-      backbone: { name: "resnet50", zeroInitResidual: true } as never,
       method: {
         name: "mocov3",
         temperature: 1,
@@ -41,13 +58,7 @@ export const mocov3Recipes = {
         projectorLayers: 2,
         predictorNorm: false,
         view: { crop: { scale: [0.2, 1] } },
-      } as never,
-      optimizer: {
-        name: "lars",
-        weightDecay: 1.5e-6,
-        lr: { schedule: "cosine", peak: 4.8, warmupEpochs: 10, warmup: "fromZero" },
-      } as never,
-      epochs: 1000,
+      },
     },
   },
   "mocov3-vit4-cifar10-small": {
@@ -58,7 +69,7 @@ export const mocov3Recipes = {
         hiddenDim: 256,
         outDim: 64,
         view: { ...anchorView, crop: { scale: [0.2, 1] } },
-      } as never),
+      }),
       summary: "MoCo-v3, a ViT of width 96 and patch 4 with a fixed projection, 10,000 images of CIFAR-10",
       backbone: {
         name: "mocoVitSmall",
@@ -67,13 +78,13 @@ export const mocov3Recipes = {
         numHeads: 3,
         patchSize: 4,
         stopGradConv1: true,
-      } as never,
+      },
       optimizer: {
         name: "adamw",
         weightDecay: 0.1,
         exclude: "none",
         lr: { schedule: "cosine", peak: 1e-3, warmupEpochs: 2 },
-      } as never,
+      },
     },
   },
 } satisfies Record<string, Listed>;

@@ -7,6 +7,7 @@ import { optimizers } from "../../graphs/optimizers.js";
 import { cachings, datasets, type Caching } from "../../src/data/index.js";
 import { unknownName } from "../../src/names.js";
 import type { Schedule } from "../../src/schedules.js";
+import { channelCounts, type Channels } from "../../src/views.js";
 
 const positive = z.number().int().positive();
 const number = z.number().finite();
@@ -63,19 +64,33 @@ const view = z.strictObject({
   normalize: z.strictObject({ mean: z.array(number), std: z.array(number) }).optional(),
 });
 
-/** The type of a default, with that default; numbers that a method schedules may be schedules. */
-function optionOf(value: unknown, scheduled: boolean) {
+/** The type of a default, with that default: one of a few words, or any; numbers that a method schedules may be schedules. */
+function optionOf(value: unknown, words: readonly string[] | undefined, scheduled: boolean) {
+  if (words) return z.enum(words).default(String(value));
   if (scheduled) return schedule.default(value as Schedule);
   if (typeof value === "number") return number.default(value);
   if (typeof value === "boolean") return z.boolean().default(value);
   return z.string().default(String(value));
 }
 
+/** What the registries' entries have in common. */
+interface Entry {
+  defaults: object;
+  choices?: Readonly<Record<string, readonly string[]>>;
+}
+
 /** {name, …options} of one registry entry; unknown options are refused with the known ones. */
-const choice = (name: string, defaults: object, scheduled: readonly string[] = [], extra: object = {}) =>
+const choice = (
+  name: string,
+  { defaults, choices = {} }: Entry,
+  scheduled: readonly string[] = [],
+  extra: object = {},
+) =>
   z.strictObject({
     name: z.literal(name),
-    ...Object.fromEntries(Object.entries(defaults).map(([k, v]) => [k, optionOf(v, scheduled.includes(k))])),
+    ...Object.fromEntries(
+      Object.entries(defaults).map(([k, v]) => [k, optionOf(v, choices[k], scheduled.includes(k))]),
+    ),
     ...extra,
   });
 
@@ -86,7 +101,7 @@ const named = (kind: string, registry: Record<string, unknown>, options: z.ZodTy
   });
 
 const methodChoices = Object.entries(methods).map(([name, m]) =>
-  choice(name, m.defaults, Object.keys((m.scalars as ((o: object) => object) | undefined)?.(m.defaults) ?? {}), {
+  choice(name, m as Entry, Object.keys((m.scalars as ((o: object) => object) | undefined)?.(m.defaults) ?? {}), {
     view: view.optional(),
     ...("released" in m && { faithful: z.boolean().default(false) }),
   }),
@@ -109,6 +124,8 @@ export const recipeSchema = z.strictObject({
     size: positive,
     /** Images are decoded to this short side at most. */
     shortSide: positive.default(256),
+    /** Channels of the images: 1 grey, 3 RGB, 4 RGB and alpha. */
+    channels: z.literal(channelCounts).default(3),
     limit: positive.optional(),
     /** Where decoded images are kept: memory (up to 2 GiB), disk (the user's cache, up to 20 GiB, for the next run as well), none. */
     cache: z.enum(cachings).default("memory"),
@@ -116,13 +133,13 @@ export const recipeSchema = z.strictObject({
   backbone: named(
     "backbone",
     backbones,
-    Object.entries(backbones).map(([name, b]) => choice(name, b.defaults)),
+    Object.entries(backbones).map(([name, b]) => choice(name, b as Entry)),
   ),
   method: named("method", methods, methodChoices),
   optimizer: named(
     "optimizer",
     optimizers,
-    Object.entries(optimizers).map(([name, o]) => choice(name, o.defaults, [], { lr: schedule, ...clipping })),
+    Object.entries(optimizers).map(([name, o]) => choice(name, o as Entry, [], { lr: schedule, ...clipping })),
   ),
   batchSize: positive,
   /** Batches that make one update: accumulate × batchSize images a step, for the memory of one batch. */
@@ -146,12 +163,33 @@ export const recipeSchema = z.strictObject({
   checkpoint: z.strictObject({ everySteps: positive.default(200), keep: positive.default(2) }).prefault({}),
 });
 
+/** An entry of a registry by name, with some of its options; what the compiler checks of a recipe is what the schema checks. */
+type Chosen<Registry extends Record<string, Entry>, More> = {
+  [N in keyof Registry]: { name: N } & Omit<Partial<Registry[N]["defaults"]>, keyof More> & More;
+}[keyof Registry];
+/** Parts of a method's views that a recipe replaces. */
+export type ViewInput = z.input<typeof view>;
+export type MethodInput = Chosen<typeof methods, { view?: ViewInput; faithful?: boolean }>;
+export type OptimizerInput = Chosen<typeof optimizers, Clipping & { lr: Schedule }>;
+
 /** A recipe as it is written. */
-export type RecipeInput = z.input<typeof recipeSchema>;
+export type RecipeInput = Omit<z.input<typeof recipeSchema>, "backbone" | "method" | "optimizer"> & {
+  backbone: Chosen<typeof backbones, object>;
+  method: MethodInput;
+  optimizer: OptimizerInput;
+};
 /** A recipe with every default written out. */
 export interface Recipe {
   summary: string;
-  data: { name: string; root: string; size: number; shortSide: number; limit?: number; cache: Caching };
+  data: {
+    name: string;
+    root: string;
+    size: number;
+    shortSide: number;
+    channels: Channels;
+    limit?: number;
+    cache: Caching;
+  };
   backbone: { name: keyof typeof backbones } & Record<string, unknown>;
   method: { name: keyof typeof methods } & Record<string, unknown>;
   optimizer: { name: keyof typeof optimizers; lr: never } & Clipping & Record<string, unknown>;

@@ -122,10 +122,10 @@ async function mapped(
   return out!;
 }
 
-/** Image i of a batch [B,3,S,S] in 0–1. */
+/** Image i of a batch [B,C,S,S] in 0–1. */
 function photograph({ shape, data }: Tensor, i: number): Image {
-  const [, , height, width] = shape as [number, number, number, number];
-  const n = 3 * height * width;
+  const [, channels, height, width] = shape as [number, number, number, number];
+  const n = channels * height * width;
   return { width, height, data: Uint8Array.from({ length: n }, (_, k) => Math.round(255 * Number(data[i * n + k]))) };
 }
 

@@ -1,4 +1,5 @@
 /** The backbones: one file each, one line here. */
+import type { Choices } from "../../src/names.js";
 import type { Value } from "../../src/onnx/graph.js";
 import type { Scope } from "../scope.js";
 import { smallAlexNet } from "./alexnet.js";
@@ -17,11 +18,13 @@ export interface Features {
 export interface Backbone<Options> {
   summary: string;
   defaults: Options;
+  /** The words that an option may be, where it is one of a few. */
+  choices?: Choices<Options>;
   /** Takes images of any height and width; else of the size it was built for. */
   anySize: boolean;
   /** D, the width of features. */
   width(options: Options): number;
-  /** image [B,3,H,W], normalised → features; `tokens` [B,N] int64, where the network can, runs only those patches. */
+  /** image [B,C,H,W], normalised → features; `tokens` [B,N] int64, where the network can, runs only those patches. */
   forward(s: Scope, image: Value, options: Options, tokens?: Value): Features;
   /** Patches a side of an image of `size` pixels, where `tokens` may be chosen. */
   grid?(options: Options, size: number): number;

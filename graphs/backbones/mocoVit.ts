@@ -7,7 +7,7 @@ import { constant, type Value } from "../../src/onnx/graph.js";
 import { Add, Concat, Conv, MatMul, Reshape, Slice, Transpose } from "../../src/ops/index.js";
 import { layerNorm, xavierUniform, zerosInit } from "../layers.js";
 import type { Scope } from "../scope.js";
-import { block, checkedPatch, kept, outputs, perImage, type ViTOptions } from "./vit.js";
+import { block, checkedPatch, initializations, kept, outputs, perImage, type ViTOptions } from "./vit.js";
 import type { Backbone } from "./index.js";
 
 export interface MocoVitOptions extends ViTOptions {
@@ -98,6 +98,7 @@ const mocoVit = (summary: string, embedDim: number): Backbone<MocoVitOptions> =>
     stopGradConv1: false,
     imageSize: 0,
   },
+  choices: { init: initializations },
   width: (o) => o.embedDim,
   grid: (o, size) => size / o.patchSize,
   forward: (s, image, o, tokens) => outputs(mocoVitTokens(s, image, o, tokens), image, o, tokens !== undefined),

@@ -116,6 +116,7 @@ const resnet = (
 ): Backbone<ResNetOptions> => ({
   summary,
   defaults,
+  choices: { stem: ["imagenet", "cifar"], init: ["fan_out", "fan_in"] },
   anySize: true,
   width: (o) => 8 * o.width * expansion,
   forward(s, image, o) {

@@ -34,9 +34,10 @@ export interface ViTOptions {
   qkvBias: boolean;
   epsilon: number;
   /** Linear layers: PyTorch's default, or MoCo-v3's Xavier (q, k and v each on its own fan) with biases at 0 */
-  init: "torch" | "xavier";
+  init: (typeof initializations)[number];
 }
 
+export const initializations = ["torch", "xavier"] as const;
 const initial = ({ init }: ViTOptions, fanIn: number, fanOut: number): LinearOptions =>
   init === "xavier" ? { init: xavierUniform(fanIn, fanOut), biasInit: zerosInit } : {};
 
@@ -126,6 +127,7 @@ const vit = (summary: string, embedDim: number, numHeads: number, patchSize: num
   summary,
   anySize: false,
   defaults: { embedDim, depth: 12, numHeads, mlpRatio: 4, patchSize, qkvBias: false, epsilon: 1e-5, init: "torch" },
+  choices: { init: initializations },
   width: (o) => o.embedDim,
   grid: (o, size) => size / o.patchSize,
   forward: (s, image, o, tokens) => outputs(vitTokens(s, image, o, tokens), image, o, tokens !== undefined),

@@ -26,7 +26,7 @@ import {
   Sub,
   transposed,
 } from "../../src/ops/index.js";
-import { oneOf } from "../../src/names.js";
+import { keysOf, oneOf } from "../../src/names.js";
 import { l2normalize, mlp } from "../layers.js";
 import { codingLoss, pairAgreement, patchView, patchwise, type PatchOptions } from "./tcr.js";
 import { expander, vicregCoefficients, vicregLoss, type VicregCoefficients } from "./vicreg.js";
@@ -126,6 +126,7 @@ export const bagssl: Method<BagsslOptions> = {
     hiddenDim: 4096,
     outDim: 128,
   },
+  choices: { objective: keysOf(objectives) },
   encoder: "student.backbone",
 
   views(options, size) {

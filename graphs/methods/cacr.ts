@@ -35,7 +35,7 @@ import {
   transposed,
   Unsqueeze,
 } from "../../src/ops/index.js";
-import { oneOf } from "../../src/names.js";
+import { keysOf, oneOf } from "../../src/names.js";
 import type { Schedule } from "../../src/schedules.js";
 import type { ViewSpec } from "../../src/views.js";
 import { l2normalize, mlp } from "../layers.js";
@@ -327,6 +327,7 @@ const formOf = (o: CacrOptions): Form => oneOf("form of cacr", o.form, forms);
 
 export const cacr: Method<CacrOptions> = {
   summary: "Far positives are pulled harder, close negatives pushed harder; K positives each",
+  choices: { form: keysOf(forms), cost: keysOf(terms) },
   paper: "Zheng et al., TMLR 2023, arXiv 2105.03746",
   defaults: {
     form: "batch",

@@ -1,4 +1,5 @@
 /** The methods: one file each, one line here. */
+import type { Choices } from "../../src/names.js";
 import type { Value } from "../../src/onnx/graph.js";
 import type { Random } from "../../src/random.js";
 import type { Schedule } from "../../src/schedules.js";
@@ -46,6 +47,8 @@ export interface Method<Options> {
   summary: string;
   paper: string;
   defaults: Options;
+  /** The words that an option may be, where it is one of a few. */
+  choices?: Choices<Options>;
   views(options: Options, size: number): ViewSpec[];
   /** Scheduled scalars beside the learning rate, by name. */
   scalars?(options: Options): Record<string, Schedule>;

@@ -22,7 +22,7 @@ import {
   stopGradient,
   Sub,
 } from "../../src/ops/index.js";
-import { oneOf } from "../../src/names.js";
+import { keysOf, oneOf } from "../../src/names.js";
 import type { ViewSpec } from "../../src/views.js";
 import { bnProjector, l2normalize, mlp } from "../layers.js";
 import type { Scope } from "../scope.js";
@@ -30,8 +30,7 @@ import type { Method } from "./index.js";
 import { mocoView, shuffled, shuffleDraw, shuffleSpecs } from "./mocov2.js";
 
 export interface IsdOptions {
-  /** plus, or v1 */
-  variant: string;
+  variant: keyof typeof heads;
   /** K: 128000 for ImageNet; a multiple of the batch, at most the number of images. */
   queueSize: number;
   /** τ_s: 0.1 (plus), 0.02 (v1) */
@@ -41,9 +40,9 @@ export interface IsdOptions {
   /** m: 0.99 (plus), 0.999 (v1) */
   momentum: number;
   /** teacher/student: weak/strong, weak/weak, strong/weak or strong/strong. Weak crops and flips, strong is MoCo-v2's view. */
-  augmentation: string;
+  augmentation: (typeof augmentations)[number];
   /** The queue starts with unit rows, or, as v1's code, with unit columns: rows of norm √(P/K), targets near uniform until it is full. */
-  queueInit: string;
+  queueInit: keyof typeof queueInits;
   /** Groups of the key batch for BatchNorm; 1: no shuffle. */
   bnGroups: number;
   /** Replaces parts of both views. */
@@ -57,7 +56,7 @@ interface Heads {
   predictor(s: Scope, x: Value, width: number): Value;
 }
 const widthOf = (x: Value): number => x.shape[1] as number;
-const heads: Record<string, Heads> = {
+const heads = {
   plus: {
     projector: (s, x) => bnProjector(s, x, 2 * widthOf(x), widthOf(x) / 4),
     predictor: (s, x, width) => bnProjector(s, x, 2 * width, width / 4),
@@ -66,12 +65,15 @@ const heads: Record<string, Heads> = {
     projector: (_s, x) => x,
     predictor: (s, x, width) => mlp(s, x, [{ width, bias: false, norm: "bn", relu: true }, { width }]),
   },
-};
+} satisfies Record<string, Heads>;
 
-const strengths: Record<string, (size: number) => Partial<ViewSpec>> = {
+/** View of the teacher / view of the student. */
+const augmentations = ["weak/strong", "weak/weak", "strong/weak", "strong/strong"] as const;
+const strengths: Record<string, (size: number) => ViewSpec> = {
   weak: (size) => ({ ...mocoView(size), jitter: undefined, grey: 0, blur: undefined }),
   strong: (size) => mocoView(size),
 };
+const queueInits = { rows: "unitRows", columns: "unitColumns" } as const;
 
 /** KL of the student's similarities to the queue from the teacher's: q, k [B,P] as they leave the network, queue [K,P] */
 export function distill(
@@ -105,13 +107,14 @@ export const isd: Method<IsdOptions> = {
     queueInit: "rows",
     bnGroups: 4,
   },
+  choices: { variant: keysOf(heads), augmentation: augmentations, queueInit: keysOf(queueInits) },
   encoder: "student.backbone",
   released: ({ variant }) => ({ queueInit: variant === "v1" ? "columns" : "rows" }),
 
   views({ augmentation, view }, size) {
-    const [teacher, student] = augmentation.split("/");
-    const spec = (name: string, strength?: string): ViewSpec => ({
-      ...(oneOf("strength of isd's augmentation (teacher/student)", strength ?? "", strengths)(size) as ViewSpec),
+    const [teacher, student] = augmentation.split("/") as [string, string];
+    const spec = (name: string, strength: string): ViewSpec => ({
+      ...oneOf("strength of isd's augmentation (teacher/student)", strength, strengths)(size),
       ...view,
       name,
       count: 1,
@@ -137,7 +140,7 @@ export const isd: Method<IsdOptions> = {
   },
 
   loss(s, { q, k }, all, { queueSize, queueInit, ...temperatures }) {
-    const init = oneOf("queueInit of isd", queueInit, { rows: "unitRows", columns: "unitColumns" } as const);
+    const init = oneOf("queueInit of isd", queueInit, queueInits);
     const queue = s.ring("queue", [queueSize, widthOf(q!)], { name: init });
     const { loss, crossEntropy, teacherEntropy } = distill(q!, k!, queue, temperatures);
     s.push("queue", l2normalize(all.k!));

@@ -1,8 +1,8 @@
 /** Runs augmentation graphs over batches of images: crops are copied out (mirrored where flipped), everything else happens in the graphs. */
 import type { Engine, Session } from "../engines/index.js";
 import { sizeOf, zeros, type Tensor, type Tensors } from "../tensor.js";
-import type { ViewSpec } from "../views.js";
-import type { Image } from "./dataset.js";
+import type { Channels, ViewSpec } from "../views.js";
+import { channelsOf, type Image } from "./dataset.js";
 
 /** Where a view is cut from its image. */
 export interface Cut {
@@ -13,17 +13,18 @@ export interface Cut {
 /** How views of one kind are made; graphs/augment.ts provides it. */
 export interface Augmentation<Draw extends Cut> {
   size: number;
-  /** `image0`… uint8 [1,3,h,w] → `views` [n,3,S,S] */
+  channels: Channels;
+  /** `image0`… uint8 [1,C,h,w] → `views` [n,C,S,S] */
   crops(n: number): Uint8Array;
   /** Equal keys, equal stages. */
   key(draw: Draw): string;
-  /** `views` and the feeds → `view` [n,3,S,S] */
+  /** `views` and the feeds → `view` [n,C,S,S] */
   stages(draw: Draw): Uint8Array;
   feeds(draws: readonly Draw[]): Tensors;
 }
 
 export interface Augmenter<Draw> {
-  /** For each ViewSpec a tensor [count,B,3,S,S]; `draw(view, copy, i)` says what image i's copy of the view becomes. */
+  /** For each ViewSpec a tensor [count,B,C,S,S]; `draw(view, copy, i)` says what image i's copy of the view becomes. */
   batch(
     images: readonly Image[],
     views: readonly ViewSpec[],
@@ -65,7 +66,7 @@ export function augmenter<Draw extends Cut>(
     return known;
   };
 
-  /** Crops into `views` [n,3,S,S]. */
+  /** Crops into `views` [n,C,S,S]. */
   async function crop(name: string, a: Augmentation<Draw>, jobs: readonly Job<Draw>[], views: Tensor): Promise<void> {
     for (let i = 0; i < jobs.length; i += cropsAtOnce) {
       const some = jobs.slice(i, i + cropsAtOnce);
@@ -80,7 +81,7 @@ export function augmenter<Draw extends Cut>(
     const name = JSON.stringify({ ...view, name: undefined });
     const draws = jobs.map((j) => j.draw);
     const stages = await session(`${name} ${a.key(draws[0]!)}`, () => a.stages(draws[0]!));
-    const shape = [jobs.length, 3, a.size, a.size];
+    const shape = [jobs.length, a.channels, a.size, a.size];
     await lent(shape, async (views) => {
       await crop(name, a, jobs, views);
       const run = (result: Tensor) => stages.run({ ...a.feeds(draws), views }, ["view"], { view: result });
@@ -98,14 +99,17 @@ export function augmenter<Draw extends Cut>(
       const stacks: (() => Promise<void>)[] = [];
       for (const view of views) {
         const a = augmentation(view);
-        const all = zeros("float32", [view.count, images.length, 3, view.size, view.size]);
+        const other = images.find((image) => channelsOf(image) !== a.channels);
+        if (other)
+          throw new Error(`View ${view.name} is of ${a.channels} channels, but an image has ${channelsOf(other)}.`);
+        const all = zeros("float32", [view.count, images.length, a.channels, a.size, a.size]);
         out[view.name] = all;
-        const flat = { ...all, shape: [view.count * images.length, 3, view.size, view.size] };
+        const flat = { ...all, shape: [view.count * images.length, a.channels, a.size, a.size] };
         const jobs = Array.from({ length: view.count * images.length }, (_, n): Job<Draw> => {
           const i = n % images.length;
           return { image: images[i]!, draw: draw(view, Math.floor(n / images.length), i), place: rows(flat, n, 1) };
         });
-        const most = Math.max(1, Math.floor(stackValues / (3 * view.size * view.size)));
+        const most = Math.max(1, Math.floor(stackValues / (a.channels * a.size * a.size)));
         for (const group of grouped(jobs, (j) => a.key(j.draw)))
           for (let i = 0; i < group.length; i += most) stacks.push(() => make(view, a, group.slice(i, i + most)));
       }
@@ -145,13 +149,15 @@ async function inFlight(jobs: readonly (() => Promise<void>)[], width: number): 
   await Promise.all(Array.from({ length: width }, worker));
 }
 
-/** A box of planes as uint8 [1,3,h,w], mirrored where flipped. */
-function cropped({ width, height, data }: Image, { crop, flip }: Cut): Tensor {
+/** A box of planes as uint8 [1,C,h,w], mirrored where flipped. */
+function cropped(image: Image, { crop, flip }: Cut): Tensor {
+  const { width, height, data } = image;
+  const channels = channelsOf(image);
   const { top, left, height: h, width: w } = crop;
-  const out = zeros("uint8", [1, 3, h, w]);
+  const out = zeros("uint8", [1, channels, h, w]);
   const pixels = out.data;
   const step = flip ? -1 : 1;
-  for (let c = 0, to = 0; c < 3; c++)
+  for (let c = 0, to = 0; c < channels; c++)
     for (let y = top; y < top + h; y++) {
       let from = (c * height + y) * width + (flip ? left + w - 1 : left);
       for (const end = to + w; to < end; to++, from += step) pixels[to] = data[from]!;

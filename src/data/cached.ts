@@ -3,6 +3,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { cacheDir } from "../cache.js";
+import { channelCounts } from "../views.js";
 import type { Dataset, Image } from "./dataset.js";
 
 export const cachings = ["memory", "disk", "none"] as const;
@@ -91,7 +92,8 @@ async function written(file: string, { width, height, data }: Image): Promise<vo
 function unpacked(bytes: Buffer): Image | undefined {
   if (bytes.length < 8) return undefined;
   const [width, height] = [bytes.readUInt32LE(0), bytes.readUInt32LE(4)];
-  return bytes.length === 8 + 3 * width * height ? { width, height, data: bytes.subarray(8) } : undefined;
+  const whole = channelCounts.some((c) => bytes.length === 8 + c * width * height);
+  return whole ? { width, height, data: bytes.subarray(8) } : undefined;
 }
 
 /** An hour: nobody writes one image for so long. */

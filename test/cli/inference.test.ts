@@ -47,7 +47,7 @@ describe("inference", function () {
     const rest = { mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25], method: "simclr", recipe: "test" };
     writeFileSync(join(dir, "encoder.onnx"), encoderModel({ ...info, ...rest }, weights));
     encoder = await encoderAt(join(dir, "encoder.onnx"), {});
-    data = await imagesIn(photos);
+    data = await imagesIn(photos, encoder);
     want = await extractFeatures(engine, encoder.bytes, imageBatches(engine, data, encoder.preprocessing), data.length);
   });
 
@@ -125,7 +125,7 @@ describe("inference", function () {
       };
       await assert.rejects(written("h.npy", { progress: stop }), /stopped/);
       said.length = 0;
-      const other = await written("h.npy", { preprocessing: { size: 20, resize: 20 } });
+      const other = await written("h.npy", { preprocessing: { size: 20, resize: 20, channels: 3 } });
       assert.deepEqual([other.images, said], [70, []]);
     });
     it("leaves out what cannot be read, and says so", async () => {

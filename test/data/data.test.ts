@@ -21,6 +21,23 @@ describe("decoding", () => {
     near(first(await decode(await pixel(200, 100, 50).png().toBuffer(), 256)), [200, 100, 50], 0));
   it("repeats grey", async () =>
     near(first(await decode(await pixel(90, 90, 90).toColourspace("b-w").png().toBuffer(), 256)), [90, 90, 90], 0));
+  it("gives grey by luma, and grey as it is", async () => {
+    const grey = async (r: number, g: number, b: number) =>
+      Array.from((await decode(await pixel(r, g, b, 1).png().toBuffer(), 256, 1)).data);
+    assert.deepEqual(await grey(255, 0, 0), [76]); // PIL's convert("L") of pure red, green and blue
+    assert.deepEqual(await grey(0, 255, 0), [150]);
+    assert.deepEqual(await grey(0, 0, 255), [29]);
+    assert.deepEqual(await grey(90, 90, 90), [90]);
+  });
+  it("keeps alpha where it is asked for, opaque where there is none", async () => {
+    const raw = sharp(Buffer.from([10, 20, 30, 51]), { raw: { width: 1, height: 1, channels: 4 } });
+    const eight = await raw.png().toBuffer();
+    const sixteen = await sharp(eight).toColourspace("rgb16").png().toBuffer();
+    for (const png of [eight, sixteen]) near([...(await decode(png, 256, 4)).data], [10, 20, 30, 51], 1);
+    assert.deepEqual([...(await decode(await pixel(10, 20, 30, 1).png().toBuffer(), 256, 4)).data], [10, 20, 30, 255]);
+    const grey = await pixel(90, 90, 90, 1).toColourspace("b-w").png().toBuffer();
+    assert.deepEqual([...(await decode(grey, 256, 4)).data], [90, 90, 90, 255]);
+  });
   it("drops alpha", async () => {
     const png = await sharp({
       create: { width: 2, height: 2, channels: 4, background: { r: 10, g: 20, b: 30, alpha: 0.2 } },

@@ -63,7 +63,7 @@ describe("ISD's options", () => {
   });
   it("that do not exist are answered with those that do", () => {
     assert.throws(
-      () => isd.views({ ...isd.defaults, augmentation: "weak/wild" }, 32),
+      () => isd.views({ ...isd.defaults, augmentation: "weak/wild" as never }, 32),
       /Unknown strength of isd's augmentation \(teacher\/student\) "wild"\. Available: strong, weak\./,
     );
     const embed = (o: object) =>

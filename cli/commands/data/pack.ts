@@ -1,4 +1,5 @@
 import { Args, Flags } from "@oclif/core";
+import { channelCounts, type Channels } from "../../../src/views.js";
 import { Base } from "../../base.js";
 
 export default class Pack extends Base {
@@ -12,6 +13,11 @@ export default class Pack extends Base {
   static override flags = {
     out: Flags.string({ required: true, description: "the file to write" }),
     "short-side": Flags.integer({ min: 1, default: 256, description: "images are shrunk to this short side at most" }),
+    channels: Flags.option({
+      options: channelCounts.map(String),
+      default: "3",
+      description: "1: grey, 3: RGB, 4: with alpha",
+    })(),
   };
 
   async run() {
@@ -20,6 +26,7 @@ export default class Pack extends Base {
     const { pack } = await import("../../../src/data/packed.js");
     const { images, bytes } = await pack(await openStore(args.folder), flags.out, {
       shortSide: flags["short-side"],
+      channels: Number(flags.channels) as Channels,
       onBroken: (path, reason) => this.say(`${path} cannot be read and is left out: ${reason}`),
       progress: this.counter("images").show,
     });
