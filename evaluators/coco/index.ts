@@ -70,15 +70,16 @@ export function cocoEval(
   // pycocotools compares no keypoints across categories
   const compares = useCategories || iouType !== "keypoints";
   const none: Overlap = (_d, _g, out) => void out.fill(0);
+  const ignored = ignoredObjects(gt, areas);
   const matches = match(
     dt,
     gt,
+    ignored,
     (visit) => eachGroup(d, key(found, dt.image), g, key(truths, gt.image), visit),
     compares ? overlapOf(dt, gt, lowestOverlap(thresholds), parameters) : none,
     parameters,
   );
   const objects = new Int32Array(K * areas.length);
-  const ignored = ignoredObjects(gt, areas);
   for (const row of g)
     for (let a = 0; a < areas.length; a++)
       if (!ignored[a * gt.length + row]) objects[truths[row]! * areas.length + a]!++;

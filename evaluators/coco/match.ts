@@ -33,7 +33,6 @@ class Pairs {
   detections = 0;
   object = new Int32Array(1 << 10);
   overlap = new Float64Array(1 << 10);
-  highest = 0;
 
   find(d: Group, g: Group, overlap: Overlap, lowest: number): void {
     const objects = g.to - g.from;
@@ -49,14 +48,12 @@ class Pairs {
     }
     overlap(d, g, this.overlaps);
     this.detections = 0;
-    this.highest = lowest;
     for (let i = d.from, at = 0, n = 0; i < d.to; i++) {
       const before = n;
       for (let j = 0; j < objects; j++, at++) {
         if (this.overlaps[at]! < lowest) continue;
         this.object[n] = g.rows[g.from + j]!;
         this.overlap[n++] = this.overlaps[at]!;
-        if (!(this.overlaps[at]! <= this.highest)) this.highest = this.overlaps[at]!;
       }
       if (n === before) continue;
       this.detection[this.detections] = d.rows[i]!;
@@ -76,6 +73,7 @@ export const lowestOverlap = (thresholds: Float64Array): number => Math.min(...t
 export function match(
   dt: Detections,
   gt: GroundTruth,
+  ignoredObject: Uint8Array,
   groups: (visit: (d: Group, g: Group) => void) => void,
   overlap: Overlap,
   { thresholds, areas, maxDets }: Parameters,
@@ -84,52 +82,60 @@ export function match(
   const matched = new Int32Array(areas.length * n);
   const ignored = new Int32Array(areas.length * n);
   const rank = new Int32Array(n).fill(-1);
-  const ignoredObject = ignoredObjects(gt, areas);
+  /** [A, objects] the thresholds at which it was found, a bit each. */
+  const taken = new Int32Array(areas.length * objects);
+  const every = 2 ** thresholds.length - 1;
+  const asked = thresholds.map(reached);
   const lowest = lowestOverlap(thresholds);
   const pairs = new Pairs();
-  /** [objects] the turn (a group's area range and threshold) in which it was last found. */
-  const found = new Int32Array(objects);
-  let turn = 0;
 
-  const matchAt = (area: number, threshold: number): void => {
+  /** A detection finds an object, at the thresholds of which `bits` has one. */
+  const find = (area: number, detection: number, object: number, bits: number): void => {
+    taken[area * objects + object]! |= bits;
+    if (gt.id[object] !== 0) matched[area * n + detection]! |= bits; // pycocotools notes the object's id, and takes 0 for none
+    if (ignoredObject[area * objects + object]) ignored[area * n + detection]! |= bits;
+  };
+  /** Where a detection has one pair only, it finds its object at all thresholds that the overlap reaches. */
+  const matchOne = (detection: number, object: number, overlap: number): void => {
+    let bits = 0;
+    for (let t = 0; t < asked.length; t++) if (!(overlap < asked[t]!)) bits |= 1 << t;
+    for (let a = 0; a < areas.length; a++)
+      find(a, detection, object, gt.crowd[object] ? bits : bits & ~taken[a * objects + object]!);
+  };
+  const matchAt = (area: number, threshold: number, detection: number, from: number, to: number): void => {
     const bit = 1 << threshold;
-    const { object, overlap, end } = pairs;
-    turn++;
-    for (let i = 0, from = 0; i < pairs.detections; from = end[i++]!) {
-      let best = -1;
-      let highest = reached(thresholds[threshold]!);
-      for (let p = from; p < end[i]!; p++) {
-        const row = object[p]!;
-        if (ignoredObject[area * objects + row] || found[row] === turn || overlap[p]! < highest) continue;
-        highest = overlap[p]!;
-        best = row;
-      }
-      const wanted = best >= 0;
-      for (let p = from; !wanted && p < end[i]!; p++) {
-        const row = object[p]!;
-        if (!ignoredObject[area * objects + row] || (found[row] === turn && !gt.crowd[row]) || overlap[p]! < highest)
-          continue;
-        highest = overlap[p]!;
-        best = row;
-      }
-      if (best < 0) continue;
-      found[best] = turn;
-      const at = area * n + pairs.detection[i]!;
-      if (gt.id[best] !== 0) matched[at]! |= bit; // pycocotools notes the object's id, and takes 0 for none
-      if (!wanted) ignored[at]! |= bit;
+    const { object, overlap } = pairs;
+    let best = -1;
+    let highest = asked[threshold]!;
+    for (let p = from; p < to; p++) {
+      const at = area * objects + object[p]!;
+      if (ignoredObject[at] || taken[at]! & bit || overlap[p]! < highest) continue;
+      highest = overlap[p]!;
+      best = object[p]!;
     }
+    const wanted = best >= 0;
+    for (let p = from; !wanted && p < to; p++) {
+      const at = area * objects + object[p]!;
+      if (!ignoredObject[at] || (taken[at]! & bit && !gt.crowd[object[p]!]) || overlap[p]! < highest) continue;
+      highest = overlap[p]!;
+      best = object[p]!;
+    }
+    if (best >= 0) find(area, detection, best, bit);
   };
   groups((d, g) => {
     const to = Math.min(d.to, d.from + maxDets.at(-1)!);
     for (let i = d.from; i < to; i++) rank[d.rows[i]!] = i - d.from;
     if (to === d.from || g.to === g.from) return;
     pairs.find({ ...d, to }, g, overlap, lowest);
-    if (pairs.detections === 0) return;
-    for (let t = 0; t < thresholds.length; t++)
-      if (!(reached(thresholds[t]!) > pairs.highest)) for (let a = 0; a < areas.length; a++) matchAt(a, t);
+    for (let i = 0, from = 0; i < pairs.detections; from = pairs.end[i++]!) {
+      const [detection, end] = [pairs.detection[i]!, pairs.end[i]!];
+      if (end === from + 1) matchOne(detection, pairs.object[from]!, pairs.overlap[from]!);
+      else
+        for (let a = 0; a < areas.length; a++)
+          for (let t = 0; t < asked.length; t++) matchAt(a, t, detection, from, end);
+    }
   });
 
-  const every = 2 ** thresholds.length - 1;
   areas.forEach(({ min, max }, a) => {
     for (let i = 0; i < n; i++)
       if (dt.area[i]! < min || dt.area[i]! > max) ignored[a * n + i]! |= every & ~matched[a * n + i]!;
