@@ -26,10 +26,15 @@ function reading<T>(from: string | Source, read: (r: JsonReader, source: Source)
 
 /** Ids to their indices; entries come in runs of the same id, so the last answer is kept. */
 function indexer(ids: ArrayLike<number>): (id: number) => number {
-  const index = new Map(Array.from(ids, (id, i) => [id, i]));
-  let [last, answer] = [NaN, -1];
+  const index = new Map<number, number>();
+  for (let i = 0; i < ids.length; i++) index.set(ids[i]!, i);
+  let last = NaN;
+  let answer = -1;
   return (id) => {
-    if (id !== last) [last, answer] = [id, index.get(id) ?? -1];
+    if (id !== last) {
+      last = id;
+      answer = index.get(id) ?? -1;
+    }
     return answer;
   };
 }
