@@ -26,24 +26,38 @@ export function accumulate(
   { thresholds, recalls, areas, maxDets }: Parameters,
 ): Accumulated {
   const [T, R, K, A, M] = [thresholds.length, recalls.length, order.length, areas.length, maxDets.length];
-  const precision = new Float64Array(T * R * K * A * M).fill(-1);
-  const scores = new Float64Array(T * R * K * A * M).fill(-1);
-  const recall = new Float64Array(T * K * A * M).fill(-1);
-  const curve = new Curves(T, Math.max(0, ...order.map((rows) => rows.length)));
+  const precision = new Float64Array(T * R * K * A * M);
+  const scores = new Float64Array(T * R * K * A * M);
+  const recall = new Float64Array(T * K * A * M);
+  const curves = new Curves(T, Math.max(0, ...order.map((rows) => rows.length)));
   order.forEach((rows, k) => {
+    const deepest = rows.reduce((most, row) => Math.max(most, matches.rank[row]!), -1);
     for (let a = 0; a < A; a++) {
       const positives = objects[k * A + a]!;
-      if (positives === 0) continue;
+      const needed = detectionsNeeded(recalls, positives);
       for (let m = 0; m < M; m++) {
-        curve.draw(rows, score, matches, a, maxDets[m]!);
+        // more than the deepest are the same detections
+        if (positives > 0 && (m === 0 || maxDets[m - 1]! <= deepest)) curves.draw(rows, score, matches, a, maxDets[m]!);
         for (let t = 0; t < T; t++) {
-          recall[((t * K + k) * A + a) * M + m] = curve.found[t]! / positives;
-          curve.read(t, positives, recalls, precision, scores, ((t * R * K + k) * A + a) * M + m, K * A * M);
+          recall[((t * K + k) * A + a) * M + m] = positives > 0 ? curves.found[t]! / positives : -1;
+          const [at, stride] = [((t * R * K + k) * A + a) * M + m, K * A * M];
+          if (positives > 0) curves.read(t, needed, recalls, precision, scores, at, stride);
+          else for (let r = 0; r < R; r++) precision[at + r * stride] = scores[at + r * stride] = -1;
         }
       }
     }
   });
   return { T, R, K, A, M, precision, recall, scores };
+}
+
+/** [R] how many that find an object reach each recall. */
+function detectionsNeeded(recalls: Float64Array, positives: number): Int32Array {
+  const needed = new Int32Array(recalls.length);
+  for (let r = 0, n = 1; r < needed.length; r++) {
+    while (n / positives < recalls[r]!) n++;
+    needed[r] = n;
+  }
+  return needed;
 }
 
 /** Precision over recall at each threshold. Only detections that find an object raise either, so only those are kept. */
@@ -54,7 +68,7 @@ class Curves {
   /** [T] how many found an object. */
   readonly found: Int32Array;
   private readonly ignored: Int32Array;
-  /** [T, n] of the ones that did. */
+  /** [T, n] of the ones that did: the highest precision from each on. */
   private readonly precision: Float64Array;
   private readonly score: Float64Array;
 
@@ -68,12 +82,13 @@ class Curves {
     this.score = new Float64Array(T * n);
   }
 
-  draw(rows: Int32Array, score: Float64Array, { rank, matched, ignored }: Matches, area: number, maxDet: number): void {
-    const { T, n } = this;
+  draw(rows: Int32Array, score: Float64Array, matches: Matches, area: number, maxDet: number): void {
+    const { T, n, found, ignored, precision } = this;
+    const { rank, matched, ignored: left } = matches;
     const first = area * score.length;
     const every = 2 ** T - 1;
-    this.found.fill(0);
-    this.ignored.fill(0);
+    found.fill(0);
+    ignored.fill(0);
     this.drawn = 0;
     let counted = 0;
     for (let i = 0; i < rows.length; i++) {
@@ -81,42 +96,41 @@ class Curves {
       if (rank[row]! < 0 || rank[row]! >= maxDet) continue;
       if (this.drawn++ === 0) this.firstScore = score[row]!;
       const hits = matched[first + row]!;
-      const left = ignored[first + row]!;
-      if (left === every) continue;
+      const out = left[first + row]!;
+      if (out === every) continue;
       counted++;
-      if ((hits | left) === 0) continue;
-      for (let t = 0; t < T; t++) {
+      for (let t = 0, bits = hits | out; bits !== 0; t++, bits >>= 1) {
         const bit = 1 << t;
-        if (left & bit) this.ignored[t]!++;
+        if (out & bit) ignored[t]!++;
         else if (hits & bit) {
-          const f = ++this.found[t]!;
-          this.precision[t * n + f - 1] = f / (counted - this.ignored[t]! + Number.EPSILON);
-          this.score[t * n + f - 1] = score[row]!;
+          const at = t * n + found[t]!;
+          precision[at] = ++found[t]! / (counted - ignored[t]! + Number.EPSILON);
+          this.score[at] = score[row]!;
         }
       }
     }
+    for (let t = 0; t < T; t++)
+      for (let i = t * n + found[t]! - 1; i > t * n; i--)
+        if (precision[i]! > precision[i - 1]!) precision[i - 1] = precision[i]!;
   }
 
-  /** Writes the highest precision at or beyond each recall, and the score there, to out[at], out[at + stride], …. */
+  /** Writes the highest precision at or beyond each recall, and the score there, to out[at], out[at + stride], …, as far as it is reached. */
   read(
     t: number,
-    positives: number,
+    needed: Int32Array,
     recalls: Float64Array,
     precision: Float64Array,
     scores: Float64Array,
     at: number,
     stride: number,
   ): void {
-    const from = t * this.n;
+    const before = t * this.n - 1;
     const found = this.found[t]!;
-    const own = this.precision;
-    for (let i = from + found - 1; i > from; i--) if (own[i]! > own[i - 1]!) own[i - 1] = own[i]!;
-    for (let r = 0, f = 0; r < recalls.length; r++, at += stride) {
-      // recall 0 is reached with the first detection, whether or not it finds anything
-      const atOnce = recalls[r]! <= 0 && this.drawn > 0;
-      while (!atOnce && f < found && (f + 1) / positives < recalls[r]!) f++;
-      precision[at] = f < found ? own[from + f]! : 0;
-      scores[at] = atOnce ? this.firstScore : f < found ? this.score[from + f]! : 0;
+    for (let r = 0; r < needed.length && needed[r]! <= found; r++) {
+      precision[at + r * stride] = this.precision[before + needed[r]!]!;
+      scores[at + r * stride] = this.score[before + needed[r]!]!;
     }
+    // recall 0 is reached with the first detection, whether or not it finds anything
+    for (let r = 0; this.drawn > 0 && recalls[r]! <= 0; r++) scores[at + r * stride] = this.firstScore;
   }
 }
