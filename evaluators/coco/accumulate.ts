@@ -17,12 +17,12 @@ export interface Accumulated {
   scores: Float64Array;
 }
 
-/** `order`: each category's detections, by score, ties in order of images; `objects` [K, A]: how many are to be found. */
+/** `order`: each category's detections, by score, ties in order of images; `positives` [K, A]: how many are to be found. */
 export function accumulate(
   order: readonly Int32Array[],
   score: Float64Array,
   matches: Matches,
-  objects: Int32Array,
+  positives: readonly number[],
   { thresholds, recalls, areas, maxDets }: Parameters,
 ): Accumulated {
   const [T, R, K, A, M] = [thresholds.length, recalls.length, order.length, areas.length, maxDets.length];
@@ -33,15 +33,15 @@ export function accumulate(
   order.forEach((rows, k) => {
     const deepest = rows.reduce((most, row) => Math.max(most, matches.rank[row]!), -1);
     for (let a = 0; a < A; a++) {
-      const positives = objects[k * A + a]!;
-      const needed = detectionsNeeded(recalls, positives);
+      const wanted = positives[k * A + a]!;
+      const needed = detectionsNeeded(recalls, wanted);
       for (let m = 0; m < M; m++) {
         // more than the deepest are the same detections
-        if (positives > 0 && (m === 0 || maxDets[m - 1]! <= deepest)) curves.draw(rows, score, matches, a, maxDets[m]!);
+        if (wanted > 0 && (m === 0 || maxDets[m - 1]! <= deepest)) curves.draw(rows, score, matches, a, maxDets[m]!);
         for (let t = 0; t < T; t++) {
-          recall[((t * K + k) * A + a) * M + m] = positives > 0 ? curves.found[t]! / positives : -1;
+          recall[((t * K + k) * A + a) * M + m] = wanted > 0 ? curves.found[t]! / wanted : -1;
           const [at, stride] = [((t * R * K + k) * A + a) * M + m, K * A * M];
-          if (positives > 0) curves.read(t, needed, recalls, precision, scores, at, stride);
+          if (wanted > 0) curves.read(t, needed, recalls, precision, scores, at, stride);
           else for (let r = 0; r < R; r++) precision[at + r * stride] = scores[at + r * stride] = -1;
         }
       }

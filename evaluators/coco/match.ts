@@ -14,13 +14,22 @@ export interface Matches {
   rank: Int32Array;
 }
 
+/** Whether each row [A, n] lies outside an area range. */
+function outside(area: Float64Array, areas: Parameters["areas"]): Uint8Array {
+  const n = area.length;
+  const out = new Uint8Array(areas.length * n);
+  for (let i = 0; i < n; i++) {
+    const size = area[i]!;
+    for (let a = 0; a < areas.length; a++) if (size < areas[a]!.min || size > areas[a]!.max) out[a * n + i] = 1;
+  }
+  return out;
+}
+
 /** Whether each object [A, n] is ignored: crowds, objects without labelled keypoints, and those outside the area range. */
 export function ignoredObjects({ length, crowd, labelled, area }: GroundTruth, areas: Parameters["areas"]): Uint8Array {
-  const ignored = new Uint8Array(areas.length * length);
-  areas.forEach(({ min, max }, a) => {
-    for (let i = 0; i < length; i++)
-      ignored[a * length + i] = Number(crowd[i] === 1 || labelled?.[i] === 0 || area[i]! < min || area[i]! > max);
-  });
+  const ignored = outside(area, areas);
+  for (let i = 0; i < length; i++)
+    if (crowd[i] === 1 || labelled?.[i] === 0) for (let a = 0; a < areas.length; a++) ignored[a * length + i] = 1;
   return ignored;
 }
 
@@ -76,7 +85,7 @@ export function match(
   ignoredObject: Uint8Array,
   groups: (visit: (d: Group, g: Group) => void) => void,
   overlap: Overlap,
-  { thresholds, areas, maxDets }: Parameters,
+  { thresholds, areas }: Pick<Parameters, "thresholds" | "areas">,
 ): Matches {
   const [n, objects] = [dt.length, gt.length];
   const matched = new Int32Array(areas.length * n);
@@ -123,12 +132,12 @@ export function match(
     if (best >= 0) find(area, detection, best, bit);
   };
   groups((d, g) => {
-    const to = Math.min(d.to, d.from + maxDets.at(-1)!);
-    for (let i = d.from; i < to; i++) rank[d.rows[i]!] = i - d.from;
-    if (to === d.from || g.to === g.from) return;
-    pairs.find({ ...d, to }, g, overlap, lowest);
+    for (let i = d.from; i < d.to; i++) rank[d.rows[i]!] = i - d.from;
+    if (g.to === g.from) return;
+    pairs.find(d, g, overlap, lowest);
     for (let i = 0, from = 0; i < pairs.detections; from = pairs.end[i++]!) {
-      const [detection, end] = [pairs.detection[i]!, pairs.end[i]!];
+      const detection = pairs.detection[i]!;
+      const end = pairs.end[i]!;
       if (end === from + 1) matchOne(detection, pairs.object[from]!, pairs.overlap[from]!);
       else
         for (let a = 0; a < areas.length; a++)
@@ -136,9 +145,7 @@ export function match(
     }
   });
 
-  areas.forEach(({ min, max }, a) => {
-    for (let i = 0; i < n; i++)
-      if (dt.area[i]! < min || dt.area[i]! > max) ignored[a * n + i]! |= every & ~matched[a * n + i]!;
-  });
+  const out = outside(dt.area, areas);
+  for (let at = 0; at < out.length; at++) if (out[at]) ignored[at]! |= every & ~matched[at]!;
   return { matched, ignored, rank };
 }
