@@ -41,7 +41,7 @@ export function accumulate(
         for (let t = 0; t < T; t++) {
           recall[((t * K + k) * A + a) * M + m] = wanted > 0 ? curves.found[t]! / wanted : -1;
           const [at, stride] = [((t * R * K + k) * A + a) * M + m, K * A * M];
-          if (wanted > 0) curves.read(t, needed, recalls, precision, scores, at, stride);
+          if (wanted > 0) curves.read(t, needed, recalls, score, { precision, scores }, at, stride);
           else for (let r = 0; r < R; r++) precision[at + r * stride] = scores[at + r * stride] = -1;
         }
       }
@@ -68,9 +68,10 @@ class Curves {
   /** [T] how many found an object. */
   readonly found: Int32Array;
   private readonly ignored: Int32Array;
-  /** [T, n] of the ones that did: the highest precision from each on. */
+  /** [T, n] of the ones that did: their rows, how many counted up to each, and the highest precision from each on. */
+  private readonly row: Int32Array;
+  private readonly counted: Int32Array;
   private readonly precision: Float64Array;
-  private readonly score: Float64Array;
 
   constructor(
     private readonly T: number,
@@ -78,14 +79,14 @@ class Curves {
   ) {
     this.found = new Int32Array(T);
     this.ignored = new Int32Array(T);
+    this.row = new Int32Array(T * n);
+    this.counted = new Int32Array(T * n);
     this.precision = new Float64Array(T * n);
-    this.score = new Float64Array(T * n);
   }
 
-  draw(rows: Int32Array, score: Float64Array, matches: Matches, area: number, maxDet: number): void {
-    const { T, n, found, ignored, precision } = this;
-    const { rank, matched, ignored: left } = matches;
-    const first = area * score.length;
+  draw(rows: Int32Array, score: Float64Array, matches: Matches, a: number, maxDet: number): void {
+    const { T, n, found, ignored } = this;
+    const { rank, matched, ignored: left, A } = matches;
     const every = 2 ** T - 1;
     found.fill(0);
     ignored.fill(0);
@@ -95,23 +96,30 @@ class Curves {
       const row = rows[i]!;
       if (rank[row]! < 0 || rank[row]! >= maxDet) continue;
       if (this.drawn++ === 0) this.firstScore = score[row]!;
-      const hits = matched[first + row]!;
-      const out = left[first + row]!;
+      const out = left[row * A + a]!;
       if (out === every) continue;
+      const hits = matched[row * A + a]!;
       counted++;
       for (let t = 0, bits = hits | out; bits !== 0; t++, bits >>= 1) {
         const bit = 1 << t;
         if (out & bit) ignored[t]!++;
         else if (hits & bit) {
-          const at = t * n + found[t]!;
-          precision[at] = ++found[t]! / (counted - ignored[t]! + Number.EPSILON);
-          this.score[at] = score[row]!;
+          const at = t * n + found[t]!++;
+          this.row[at] = row;
+          this.counted[at] = counted - ignored[t]!;
         }
       }
     }
-    for (let t = 0; t < T; t++)
-      for (let i = t * n + found[t]! - 1; i > t * n; i--)
-        if (precision[i]! > precision[i - 1]!) precision[i - 1] = precision[i]!;
+    for (let t = 0; t < T; t++) this.raise(t * n, found[t]!);
+  }
+  /** Precision at each of those found, and nowhere lower than further on. */
+  private raise(first: number, found: number): void {
+    let highest = 0;
+    for (let f = found; f > 0; f--) {
+      const at = first + f - 1;
+      highest = Math.max(highest, f / (this.counted[at]! + Number.EPSILON));
+      this.precision[at] = highest;
+    }
   }
 
   /** Writes the highest precision at or beyond each recall, and the score there, to out[at], out[at + stride], …, as far as it is reached. */
@@ -119,18 +127,18 @@ class Curves {
     t: number,
     needed: Int32Array,
     recalls: Float64Array,
-    precision: Float64Array,
-    scores: Float64Array,
+    score: Float64Array,
+    out: Pick<Accumulated, "precision" | "scores">,
     at: number,
     stride: number,
   ): void {
     const before = t * this.n - 1;
     const found = this.found[t]!;
     for (let r = 0; r < needed.length && needed[r]! <= found; r++) {
-      precision[at + r * stride] = this.precision[before + needed[r]!]!;
-      scores[at + r * stride] = this.score[before + needed[r]!]!;
+      out.precision[at + r * stride] = this.precision[before + needed[r]!]!;
+      out.scores[at + r * stride] = score[this.row[before + needed[r]!]!]!;
     }
     // recall 0 is reached with the first detection, whether or not it finds anything
-    for (let r = 0; this.drawn > 0 && recalls[r]! <= 0; r++) scores[at + r * stride] = this.firstScore;
+    for (let r = 0; this.drawn > 0 && recalls[r]! <= 0; r++) out.scores[at + r * stride] = this.firstScore;
   }
 }

@@ -70,7 +70,7 @@ export function cocoEval(
   );
   /** [K, A] how many are to be found. */
   const positives = objects.flatMap((rows) =>
-    areas.map((_, a) => rows.reduce((n, row) => n + (ignored[a * gt.length + row] ? 0 : 1), 0)),
+    areas.map((_, a) => rows.reduce((n, row) => n + (ignored[row * areas.length + a] ? 0 : 1), 0)),
   );
   const accumulated = accumulate(split(ranked, found, K), dt.score, matches, positives, parameters);
   return {

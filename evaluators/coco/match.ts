@@ -4,8 +4,9 @@ import type { Group } from "./groups.js";
 import type { Overlap } from "./overlap.js";
 import type { Parameters } from "./parameters.js";
 
-/** Per area range and detection [A, n], a bit per threshold. */
+/** Per detection and area range [n, A], a bit per threshold. */
 export interface Matches {
+  A: number;
   /** Found an object, ignored ones included. */
   matched: Int32Array;
   /** Counts neither for nor against: its object is ignored, or it found none and lies outside the area range. */
@@ -14,22 +15,21 @@ export interface Matches {
   rank: Int32Array;
 }
 
-/** Whether each row [A, n] lies outside an area range. */
+/** Whether each row lies outside each area range [n, A]. */
 function outside(area: Float64Array, areas: Parameters["areas"]): Uint8Array {
-  const n = area.length;
-  const out = new Uint8Array(areas.length * n);
-  for (let i = 0; i < n; i++) {
+  const out = new Uint8Array(area.length * areas.length);
+  for (let i = 0, at = 0; i < area.length; i++) {
     const size = area[i]!;
-    for (let a = 0; a < areas.length; a++) if (size < areas[a]!.min || size > areas[a]!.max) out[a * n + i] = 1;
+    for (let a = 0; a < areas.length; a++, at++) if (size < areas[a]!.min || size > areas[a]!.max) out[at] = 1;
   }
   return out;
 }
 
-/** Whether each object [A, n] is ignored: crowds, objects without labelled keypoints, and those outside the area range. */
+/** Whether each object is ignored in each area range [n, A]: crowds, objects without labelled keypoints, and those outside the range. */
 export function ignoredObjects({ length, crowd, labelled, area }: GroundTruth, areas: Parameters["areas"]): Uint8Array {
   const ignored = outside(area, areas);
   for (let i = 0; i < length; i++)
-    if (crowd[i] === 1 || labelled?.[i] === 0) for (let a = 0; a < areas.length; a++) ignored[a * length + i] = 1;
+    if (crowd[i] === 1 || labelled?.[i] === 0) ignored.fill(1, i * areas.length, (i + 1) * areas.length);
   return ignored;
 }
 
@@ -87,49 +87,48 @@ export function match(
   overlap: Overlap,
   { thresholds, areas }: Pick<Parameters, "thresholds" | "areas">,
 ): Matches {
-  const [n, objects] = [dt.length, gt.length];
-  const matched = new Int32Array(areas.length * n);
-  const ignored = new Int32Array(areas.length * n);
-  const rank = new Int32Array(n).fill(-1);
-  /** [A, objects] the thresholds at which it was found, a bit each. */
-  const taken = new Int32Array(areas.length * objects);
+  const A = areas.length;
+  const matched = new Int32Array(dt.length * A);
+  const ignored = new Int32Array(dt.length * A);
+  const rank = new Int32Array(dt.length).fill(-1);
+  /** [objects, A] the thresholds at which it was found, a bit each. */
+  const taken = new Int32Array(gt.length * A);
   const every = 2 ** thresholds.length - 1;
   const asked = thresholds.map(reached);
   const lowest = lowestOverlap(thresholds);
   const pairs = new Pairs();
 
   /** A detection finds an object, at the thresholds of which `bits` has one. */
-  const find = (area: number, detection: number, object: number, bits: number): void => {
-    taken[area * objects + object]! |= bits;
-    if (gt.id[object] !== 0) matched[area * n + detection]! |= bits; // pycocotools notes the object's id, and takes 0 for none
-    if (ignoredObject[area * objects + object]) ignored[area * n + detection]! |= bits;
+  const find = (a: number, detection: number, object: number, bits: number): void => {
+    taken[object * A + a]! |= bits;
+    if (gt.id[object] !== 0) matched[detection * A + a]! |= bits; // pycocotools notes the object's id, and takes 0 for none
+    if (ignoredObject[object * A + a]) ignored[detection * A + a]! |= bits;
   };
   /** Where a detection has one pair only, it finds its object at all thresholds that the overlap reaches. */
   const matchOne = (detection: number, object: number, overlap: number): void => {
     let bits = 0;
     for (let t = 0; t < asked.length; t++) if (!(overlap < asked[t]!)) bits |= 1 << t;
-    for (let a = 0; a < areas.length; a++)
-      find(a, detection, object, gt.crowd[object] ? bits : bits & ~taken[a * objects + object]!);
+    for (let a = 0; a < A; a++) find(a, detection, object, gt.crowd[object] ? bits : bits & ~taken[object * A + a]!);
   };
-  const matchAt = (area: number, threshold: number, detection: number, from: number, to: number): void => {
+  const matchAt = (a: number, threshold: number, detection: number, from: number, to: number): void => {
     const bit = 1 << threshold;
     const { object, overlap } = pairs;
     let best = -1;
     let highest = asked[threshold]!;
     for (let p = from; p < to; p++) {
-      const at = area * objects + object[p]!;
+      const at = object[p]! * A + a;
       if (ignoredObject[at] || taken[at]! & bit || overlap[p]! < highest) continue;
       highest = overlap[p]!;
       best = object[p]!;
     }
     const wanted = best >= 0;
     for (let p = from; !wanted && p < to; p++) {
-      const at = area * objects + object[p]!;
+      const at = object[p]! * A + a;
       if (!ignoredObject[at] || (taken[at]! & bit && !gt.crowd[object[p]!]) || overlap[p]! < highest) continue;
       highest = overlap[p]!;
       best = object[p]!;
     }
-    if (best >= 0) find(area, detection, best, bit);
+    if (best >= 0) find(a, detection, best, bit);
   };
   groups((d, g) => {
     for (let i = d.from; i < d.to; i++) rank[d.rows[i]!] = i - d.from;
@@ -139,13 +138,11 @@ export function match(
       const detection = pairs.detection[i]!;
       const end = pairs.end[i]!;
       if (end === from + 1) matchOne(detection, pairs.object[from]!, pairs.overlap[from]!);
-      else
-        for (let a = 0; a < areas.length; a++)
-          for (let t = 0; t < asked.length; t++) matchAt(a, t, detection, from, end);
+      else for (let a = 0; a < A; a++) for (let t = 0; t < asked.length; t++) matchAt(a, t, detection, from, end);
     }
   });
 
   const out = outside(dt.area, areas);
   for (let at = 0; at < out.length; at++) if (out[at]) ignored[at]! |= every & ~matched[at]!;
-  return { matched, ignored, rank };
+  return { A, matched, ignored, rank };
 }
