@@ -41,7 +41,7 @@ export function accumulate(
         for (let t = 0; t < T; t++) {
           recall[((t * K + k) * A + a) * M + m] = wanted > 0 ? curves.found[t]! / wanted : -1;
           const [at, stride] = [((t * R * K + k) * A + a) * M + m, K * A * M];
-          if (wanted > 0) curves.read(t, needed, recalls, score, { precision, scores }, at, stride);
+          if (wanted > 0) curves.read(t, needed, recalls, { precision, scores }, at, stride);
           else for (let r = 0; r < R; r++) precision[at + r * stride] = scores[at + r * stride] = -1;
         }
       }
@@ -68,8 +68,8 @@ class Curves {
   /** [T] how many found an object. */
   readonly found: Int32Array;
   private readonly ignored: Int32Array;
-  /** [T, n] of the ones that did: their rows, how many counted up to each, and the highest precision from each on. */
-  private readonly row: Int32Array;
+  /** [T, n] of the ones that did: their scores, how many counted up to each, and the highest precision from each on. */
+  private readonly score: Float64Array;
   private readonly counted: Int32Array;
   private readonly precision: Float64Array;
 
@@ -79,7 +79,7 @@ class Curves {
   ) {
     this.found = new Int32Array(T);
     this.ignored = new Int32Array(T);
-    this.row = new Int32Array(T * n);
+    this.score = new Float64Array(T * n);
     this.counted = new Int32Array(T * n);
     this.precision = new Float64Array(T * n);
   }
@@ -105,7 +105,7 @@ class Curves {
         if (out & bit) ignored[t]!++;
         else if (hits & bit) {
           const at = t * n + found[t]!++;
-          this.row[at] = row;
+          this.score[at] = score[row]!;
           this.counted[at] = counted - ignored[t]!;
         }
       }
@@ -127,7 +127,6 @@ class Curves {
     t: number,
     needed: Int32Array,
     recalls: Float64Array,
-    score: Float64Array,
     out: Pick<Accumulated, "precision" | "scores">,
     at: number,
     stride: number,
@@ -136,7 +135,7 @@ class Curves {
     const found = this.found[t]!;
     for (let r = 0; r < needed.length && needed[r]! <= found; r++) {
       out.precision[at + r * stride] = this.precision[before + needed[r]!]!;
-      out.scores[at + r * stride] = score[this.row[before + needed[r]!]!]!;
+      out.scores[at + r * stride] = this.score[before + needed[r]!]!;
     }
     // recall 0 is reached with the first detection, whether or not it finds anything
     for (let r = 0; this.drawn > 0 && recalls[r]! <= 0; r++) out.scores[at + r * stride] = this.firstScore;
