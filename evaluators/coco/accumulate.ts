@@ -33,21 +33,29 @@ export function accumulate(
   order.forEach((rows, k) => {
     const deepest = rows.reduce((most, row) => Math.max(most, matches.rank[row]!), -1);
     for (let a = 0; a < A; a++) {
+      const first = (k * A + a) * M;
       const wanted = positives[k * A + a]!;
+      if (wanted === 0) {
+        for (const out of [precision, scores, recall]) nothingToFind(out, first, M, K * A * M);
+        continue;
+      }
       const needed = detectionsNeeded(recalls, wanted);
       for (let m = 0; m < M; m++) {
         // more than the deepest are the same detections
-        if (wanted > 0 && (m === 0 || maxDets[m - 1]! <= deepest)) curves.draw(rows, score, matches, a, maxDets[m]!);
+        if (m === 0 || maxDets[m - 1]! <= deepest) curves.draw(rows, score, matches, a, maxDets[m]!);
         for (let t = 0; t < T; t++) {
-          recall[((t * K + k) * A + a) * M + m] = wanted > 0 ? curves.found[t]! / wanted : -1;
-          const [at, stride] = [((t * R * K + k) * A + a) * M + m, K * A * M];
-          if (wanted > 0) curves.read(t, needed, recalls, { precision, scores }, at, stride);
-          else for (let r = 0; r < R; r++) precision[at + r * stride] = scores[at + r * stride] = -1;
+          recall[t * K * A * M + first + m] = curves.found[t]! / wanted;
+          curves.read(t, needed, recalls, { precision, scores }, t * R * K * A * M + first + m, K * A * M);
         }
       }
     }
   });
   return { T, R, K, A, M, precision, recall, scores };
+}
+
+/** Writes −1 to out[first…first + n − 1], and again at every stride. */
+function nothingToFind(out: Float64Array, first: number, n: number, stride: number): void {
+  for (let at = first; at < out.length; at += stride) for (let i = at; i < at + n; i++) out[i] = -1;
 }
 
 /** [R] how many that find an object reach each recall. */
