@@ -92,7 +92,12 @@ class Curves {
     this.precision = new Float64Array(T * n);
   }
 
+  /** Draws those of an area range and of a rank below maxDet. */
   draw(rows: Int32Array, score: Float64Array, matches: Matches, a: number, maxDet: number): void {
+    this.count(rows, score, matches, a, maxDet);
+    for (let t = 0; t < this.T; t++) this.raise(t * this.n, this.found[t]!);
+  }
+  private count(rows: Int32Array, score: Float64Array, matches: Matches, a: number, maxDet: number): void {
     const { T, n, found, ignored } = this;
     const { rank, matched, ignored: left, A } = matches;
     const every = 2 ** T - 1;
@@ -118,7 +123,6 @@ class Curves {
         }
       }
     }
-    for (let t = 0; t < T; t++) this.raise(t * n, found[t]!);
   }
   /** Precision at each of those found, and nowhere lower than further on. */
   private raise(first: number, found: number): void {

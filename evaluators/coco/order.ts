@@ -1,7 +1,7 @@
 /** Stable orders of rows: each function takes the rows in some order and keeps it among equals. */
 
 /** Rows by a small integer, ascending; rows with a negative one are left out. */
-export function byKey(rows: Int32Array, key: Int32Array | Uint16Array | Uint8Array, keys: number): Int32Array {
+export function byKey(rows: Int32Array, key: Int32Array, keys: number): Int32Array {
   const start = new Int32Array(keys + 1);
   for (let i = 0; i < rows.length; i++) {
     const k = key[rows[i]!]!;
@@ -22,18 +22,19 @@ export function byScore(rows: Int32Array, score: Float64Array): Int32Array {
   const negated = new Float64Array(n);
   for (let i = 0; i < n; i++) negated[i] = -score[i]! + 0; // −0 and 0 are equal
   const words = new Uint32Array(negated.buffer); // low, high, low, …
-  const digits = [0, 1, 2, 3].map(() => new Uint16Array(n));
   for (let i = 0; i < n; i++) {
     const last = score[i] !== score[i];
     const flip = words[2 * i + 1]! >>> 31 ? -1 : 0;
-    const low = last ? -1 : words[2 * i]! ^ flip;
-    const high = last ? -1 : words[2 * i + 1]! ^ (flip | 0x80000000);
-    digits[0]![i] = low;
-    digits[1]![i] = low >>> 16;
-    digits[2]![i] = high;
-    digits[3]![i] = high >>> 16;
+    words[2 * i] = last ? -1 : words[2 * i]! ^ flip;
+    words[2 * i + 1] = last ? -1 : words[2 * i + 1]! ^ (flip | 0x80000000);
   }
-  return digits.reduce((ordered, digit) => byKey(ordered, digit, 1 << 16), rows);
+  const digit = new Int32Array(n);
+  let ordered = rows;
+  for (let d = 0; d < 4; d++) {
+    for (let i = 0; i < n; i++) digit[i] = (words[2 * i + (d >> 1)]! >>> (16 * (d & 1))) & 0xffff;
+    ordered = byKey(ordered, digit, 1 << 16);
+  }
+  return ordered;
 }
 
 /** 0, 1, …, n − 1. */

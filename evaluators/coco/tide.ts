@@ -175,7 +175,7 @@ function averagePrecision(
       ? rows
       : byKey(
           rows,
-          fate.map((f) => (f === right ? 1 : 0)),
+          Int32Array.from(fate, (f) => (f === right ? 1 : 0)),
           2,
         );
   const ranked = byKey(byScore(order, dt.score), classes, K);
