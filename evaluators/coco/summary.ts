@@ -51,7 +51,7 @@ export function average(
   for (let t = 0; t < T; t++) {
     if (row.iou !== undefined && thresholds[t] !== row.iou) continue;
     const at = (k: number): number => ((t * steps * K + k) * A + a) * M + m;
-    n +=
+    n =
       category === undefined
         ? gather(values, at(0), A * M, steps * K, kept, n)
         : gather(values, at(category), K * A * M, steps, kept, n);
@@ -59,7 +59,7 @@ export function average(
   return n === 0 ? -1 : mean(kept.subarray(0, n));
 }
 
-/** Copies those of values[from], values[from + stride], …, `count` of them, that are not −1 to out[at…] and returns how many. */
+/** Copies those of values[from], values[from + stride], …, `count` of them, that are not −1 to out[at…] and returns where they end. */
 function gather(
   values: Float64Array,
   from: number,
@@ -73,7 +73,7 @@ function gather(
     const value = values[from + i * stride]!;
     if (value > -1) out[n++] = value;
   }
-  return n - at;
+  return n;
 }
 
 /** Twelve numbers, of keypoints ten: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl. */
