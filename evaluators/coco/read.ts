@@ -122,14 +122,14 @@ export function readGroundTruth(from: string | Source, iouType: IouType): Read<G
       categories: known,
       image: indices(image, n, indexer(ids)),
       category: indices(category, n, indexer(known.map((c) => c.id))),
-      id: id.data.slice(0, n),
-      area: area.data.slice(0, n),
+      id: id.data.subarray(0, n),
+      area: area.data.subarray(0, n),
       crowd: new Uint8Array(n).map((_, i) => Number(crowd.data[i] !== 0)),
-      ...(iouType !== "segm" && { boxes: boxes.data.slice(0, 4 * n) }),
+      ...(iouType !== "segm" && { boxes: boxes.data.subarray(0, 4 * n) }),
       ...(iouType === "segm" && { masks }),
       ...(iouType === "keypoints" && {
-        keypoints: keypoints.data.slice(0, keypointNumbers * n),
-        labelled: labelled.data.slice(0, n),
+        keypoints: keypoints.data.subarray(0, keypointNumbers * n),
+        labelled: labelled.data.subarray(0, n),
       }),
     };
     for (let i = 0; i < n; i++) {
@@ -251,11 +251,11 @@ export function readDetections(from: string | Source, truth: GroundTruth, iouTyp
       length,
       image: new Int32Array(image.data.subarray(0, length)),
       category: new Int32Array(category.data.subarray(0, length)),
-      score: score.data.slice(0, length),
-      area: area.data.slice(0, length),
-      ...(iouType === "bbox" && { boxes: boxes.data.slice(0, 4 * length) }),
+      score: score.data.subarray(0, length),
+      area: area.data.subarray(0, length),
+      ...(iouType === "bbox" && { boxes: boxes.data.subarray(0, 4 * length) }),
       ...(iouType === "segm" && { masks }),
-      ...(iouType === "keypoints" && { keypoints: keypoints.data.slice(0, keypointNumbers * length) }),
+      ...(iouType === "keypoints" && { keypoints: keypoints.data.subarray(0, keypointNumbers * length) }),
     };
     if (length === 0) notes.add("detections are all there are, which pycocotools would not load", "the file");
     remarks(data, truth, notes);
