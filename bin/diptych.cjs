@@ -2,4 +2,4 @@
 // libuv reads UV_THREADPOOL_SIZE once, when its pool starts: image decoding and the training step share it.
 process.env.UV_THREADPOOL_SIZE ??= String(Math.max(8, 2 * require("node:os").availableParallelism()));
 const door = process.argv[2] === "coco-eval" ? "../dist/cli/quick.js" : "@oclif/core";
-import(door).then(({ execute }) => execute({ dir: require("node:path").join(__dirname, "..") }));
+require(door).execute({ dir: require("node:path").join(__dirname, "..") });

@@ -31,22 +31,27 @@ export function classesOf(
   return classes;
 }
 
-/** Walks rows in ascending order of a key, detections and truths, and visits those of each key that detections have. */
+/**
+ * Walks rows in ascending order of a key, detections and truths, and visits those of each key that detections have: the first `most` detections,
+ * and all truths. The groups are the same two objects at each visit.
+ */
 export function eachGroup(
-  d: Int32Array,
-  dKey: Float64Array | Int32Array,
-  g: Int32Array,
-  gKey: Float64Array | Int32Array,
+  detections: Int32Array,
+  dKey: Int32Array,
+  truths: Int32Array,
+  gKey: Int32Array,
+  most: number,
   visit: (d: Group, g: Group) => void,
 ): void {
-  let gFrom = 0;
-  for (let from = 0, to: number; from < d.length; from = to) {
-    const key = dKey[d[from]!]!;
-    for (to = from + 1; to < d.length && dKey[d[to]!] === key;) to++;
-    while (gFrom < g.length && gKey[g[gFrom]!]! < key) gFrom++;
-    let gTo = gFrom;
-    while (gTo < g.length && gKey[g[gTo]!] === key) gTo++;
-    visit({ rows: d, from, to }, { rows: g, from: gFrom, to: gTo });
-    gFrom = gTo;
+  const d = { rows: detections, from: 0, to: 0 };
+  const g = { rows: truths, from: 0, to: 0 };
+  for (let from = 0, to: number; from < detections.length; from = to) {
+    const key = dKey[detections[from]!]!;
+    for (to = from + 1; to < detections.length && dKey[detections[to]!] === key;) to++;
+    for (g.from = g.to; g.from < truths.length && gKey[truths[g.from]!]! < key;) g.from++;
+    for (g.to = g.from; g.to < truths.length && gKey[truths[g.to]!] === key;) g.to++;
+    d.from = from;
+    d.to = Math.min(to, from + most);
+    visit(d, g);
   }
 }

@@ -42,47 +42,37 @@ export function cocoEval(
   options: Pick<Parameters, "iouType"> & Partial<Parameters>,
 ): CocoResult {
   const parameters = checked({ ...defaultParameters(options.iouType), ...options }, gt, dt);
-  const { useCategories, areas, thresholds, iouType } = parameters;
+  const { useCategories, areas, thresholds, maxDets, iouType } = parameters;
   const categories = useCategories ? selectedCategories(gt, parameters) : [{ id: -1, name: "" }];
   const [K, images] = [categories.length, gt.images.id.length];
   const [truths, found] = [classesOf(gt, gt, parameters), classesOf(dt, gt, parameters)];
-  /** By image, in it by category (as listed, where they are one) and place in the file: the order of ties. */
-  const listed = gt.categories.map(({ id }, c) => (useCategories ? c : (parameters.categories?.indexOf(id) ?? c)));
-  const inOrder = ({ length, category, image }: GroundTruth | Detections) =>
-    byKey(
-      byKey(
-        allRows(length),
-        category.map((c) => listed[c] ?? -1),
-        gt.categories.length,
-      ),
-      image,
-      images,
-    );
-  const ranked = byScore(inOrder(dt), dt.score);
-  const g = byKey(inOrder(gt), truths, K);
-  const d = byKey(byKey(ranked, dt.image, images), found, K);
-  const key = (classes: Int32Array, image: Int32Array) => {
-    const keys = new Float64Array(classes.length);
-    for (let i = 0; i < keys.length; i++) keys[i] = classes[i]! * images + image[i]!;
-    return keys;
+  /** By image, in it by category as listed (which matters where they are one) and place in the file: the order of ties. */
+  const inOrder = ({ length, category, image }: GroundTruth | Detections) => {
+    const listed = gt.categories.map(({ id }, c) => parameters.categories?.indexOf(id) ?? c);
+    const place = category.map((c) => listed[c] ?? -1);
+    return byKey(useCategories ? allRows(length) : byKey(allRows(length), place, listed.length), image, images);
   };
+  const ranked = byScore(inOrder(dt), dt.score);
+  const byImage = split(byKey(ranked, dt.image, images), found, K);
+  const objects = split(inOrder(gt), truths, K);
 
   // pycocotools compares no keypoints across categories
   const compares = useCategories || iouType !== "keypoints";
   const none: Overlap = (_d, _g, out) => void out.fill(0);
+  const ignored = ignoredObjects(gt, areas);
   const matches = match(
     dt,
     gt,
-    (visit) => eachGroup(d, key(found, dt.image), g, key(truths, gt.image), visit),
+    ignored,
+    (visit) => byImage.forEach((d, k) => eachGroup(d, dt.image, objects[k]!, gt.image, maxDets.at(-1)!, visit)),
     compares ? overlapOf(dt, gt, lowestOverlap(thresholds), parameters) : none,
     parameters,
   );
-  const objects = new Int32Array(K * areas.length);
-  const ignored = ignoredObjects(gt, areas);
-  for (const row of g)
-    for (let a = 0; a < areas.length; a++)
-      if (!ignored[a * gt.length + row]) objects[truths[row]! * areas.length + a]!++;
-  const accumulated = accumulate(split(ranked, found, K), dt.score, matches, objects, parameters);
+  /** [K, A] how many are to be found. */
+  const positives = objects.flatMap((rows) =>
+    areas.map((_, a) => rows.reduce((n, row) => n + (ignored[row * areas.length + a] ? 0 : 1), 0)),
+  );
+  const accumulated = accumulate(split(ranked, found, K), dt.score, matches, positives, parameters);
   return {
     ...accumulated,
     stats: summarize(accumulated, parameters),

@@ -53,12 +53,17 @@ const tens = Float64Array.from({ length: 23 }, (_, i) => Number(`1e${i}`));
 /** Thrown where the window ends inside a value, and caught where that value began. */
 const cut = Symbol("the window ends here");
 
-/** The bytes of keys, for `key`. */
-export const keys = (...names: string[]): Uint8Array[] => names.map((n) => new TextEncoder().encode(n));
+/** The bytes of keys in their quotes, for `key`. */
+export const keys = (...names: string[]): Uint8Array[] => names.map((n) => new TextEncoder().encode(`"${n}"`));
+
+/** Whether four bytes belong to numbers and commas: each has bit 3 or 4 and none bit 6, as no bracket, brace, quote, letter, space or 0 has. */
+const numeric = (word: number): boolean => ((word | (word >>> 1)) & 0x48484848) === 0x08080808;
 
 export class JsonReader {
   /** The window; a 0, which no JSON holds outside strings, stands behind its last byte. */
-  bytes: Uint8Array;
+  bytes!: Uint8Array;
+  /** The same, by fours. */
+  private words!: Uint32Array;
   at = 0;
   private end = 0;
   /** The window holds the source's last byte. */
@@ -73,15 +78,20 @@ export class JsonReader {
     private readonly source: Source,
     window = 1 << 20,
   ) {
-    this.bytes = new Uint8Array(window + 1);
+    this.resize(window);
     this.refill();
     if (this.bytes[0] === 0xef && this.bytes[1] === 0xbb && this.bytes[2] === 0xbf) this.at = 3;
+  }
+
+  private resize(window: number): void {
+    this.words = new Uint32Array((window >> 2) + 1);
+    this.bytes = new Uint8Array(this.words.buffer, 0, window + 1);
   }
 
   /** Slides the window to where the reader is; a window that is full already doubles. */
   private refill(): void {
     const kept = this.bytes.subarray(this.at, this.end);
-    if (kept.length === this.bytes.length - 1) this.bytes = new Uint8Array(2 * this.bytes.length - 1);
+    if (kept.length === this.bytes.length - 1) this.resize(2 * kept.length);
     this.bytes.set(kept);
     this.base += this.at;
     const read = this.source.read(this.bytes.subarray(kept.length, -1), this.base + kept.length);
@@ -165,17 +175,22 @@ export class JsonReader {
   /** Which of the known keys stands here, or −1; the reader then stands before its value. */
   key(known: readonly Uint8Array[]): number {
     if (this.peek() !== quote) this.expected("a key");
-    const from = this.at + 1;
-    this.skipString();
-    const length = this.at - 1 - from;
+    const k = this.known(known);
+    if (k < 0) this.skipString();
     if (this.peek() !== colon) this.expected('":"');
     this.at++;
+    return k;
+  }
+  /** Reads the key if it is a known one. */
+  private known(known: readonly Uint8Array[]): number {
+    const { bytes, at } = this;
     for (let k = 0; k < known.length; k++) {
       const name = known[k]!;
-      if (name.length !== length) continue;
       let i = 0;
-      while (i < length && name[i] === this.bytes[from + i]) i++;
-      if (i === length) return k;
+      while (i < name.length && name[i] === bytes[at + i]) i++;
+      if (i < name.length) continue;
+      this.at += i;
+      return k;
     }
     return -1;
   }
@@ -331,10 +346,15 @@ export class JsonReader {
     const c = this.peek();
     if (c === quote) return this.skipString();
     if (c !== openBracket && c !== openBrace) return this.skipScalar();
-    const b = this.bytes;
+    const { bytes: b, words } = this;
     let i = this.at;
     let depth = 0;
     do {
+      if ((i & 3) === 0) {
+        let w = i >> 2;
+        while (numeric(words[w]!)) w++;
+        i = w << 2;
+      }
       const c = b[i]!;
       const bracket = c | 32; // '[' and ']' become '{' and '}'
       if (bracket === openBrace) depth++;

@@ -4,8 +4,9 @@ import type { Group } from "./groups.js";
 import type { Overlap } from "./overlap.js";
 import type { Parameters } from "./parameters.js";
 
-/** Per area range and detection [A, n], a bit per threshold. */
+/** Per detection and area range [n, A], a bit per threshold. */
 export interface Matches {
+  A: number;
   /** Found an object, ignored ones included. */
   matched: Int32Array;
   /** Counts neither for nor against: its object is ignored, or it found none and lies outside the area range. */
@@ -14,13 +15,21 @@ export interface Matches {
   rank: Int32Array;
 }
 
-/** Whether each object [A, n] is ignored: crowds, objects without labelled keypoints, and those outside the area range. */
+/** Whether each row lies outside each area range [n, A]. */
+function outside(area: Float64Array, areas: Parameters["areas"]): Uint8Array {
+  const out = new Uint8Array(area.length * areas.length);
+  for (let i = 0, at = 0; i < area.length; i++) {
+    const size = area[i]!;
+    for (let a = 0; a < areas.length; a++, at++) if (size < areas[a]!.min || size > areas[a]!.max) out[at] = 1;
+  }
+  return out;
+}
+
+/** Whether each object is ignored in each area range [n, A]: crowds, objects without labelled keypoints, and those outside the range. */
 export function ignoredObjects({ length, crowd, labelled, area }: GroundTruth, areas: Parameters["areas"]): Uint8Array {
-  const ignored = new Uint8Array(areas.length * length);
-  areas.forEach(({ min, max }, a) => {
-    for (let i = 0; i < length; i++)
-      ignored[a * length + i] = Number(crowd[i] === 1 || labelled?.[i] === 0 || area[i]! < min || area[i]! > max);
-  });
+  const ignored = outside(area, areas);
+  for (let i = 0; i < length; i++)
+    if (crowd[i] === 1 || labelled?.[i] === 0) ignored.fill(1, i * areas.length, (i + 1) * areas.length);
   return ignored;
 }
 
@@ -33,7 +42,6 @@ class Pairs {
   detections = 0;
   object = new Int32Array(1 << 10);
   overlap = new Float64Array(1 << 10);
-  highest = 0;
 
   find(d: Group, g: Group, overlap: Overlap, lowest: number): void {
     const objects = g.to - g.from;
@@ -49,14 +57,12 @@ class Pairs {
     }
     overlap(d, g, this.overlaps);
     this.detections = 0;
-    this.highest = lowest;
     for (let i = d.from, at = 0, n = 0; i < d.to; i++) {
       const before = n;
       for (let j = 0; j < objects; j++, at++) {
         if (this.overlaps[at]! < lowest) continue;
         this.object[n] = g.rows[g.from + j]!;
         this.overlap[n++] = this.overlaps[at]!;
-        if (!(this.overlaps[at]! <= this.highest)) this.highest = this.overlaps[at]!;
       }
       if (n === before) continue;
       this.detection[this.detections] = d.rows[i]!;
@@ -76,63 +82,67 @@ export const lowestOverlap = (thresholds: Float64Array): number => Math.min(...t
 export function match(
   dt: Detections,
   gt: GroundTruth,
+  ignoredObject: Uint8Array,
   groups: (visit: (d: Group, g: Group) => void) => void,
   overlap: Overlap,
-  { thresholds, areas, maxDets }: Parameters,
+  { thresholds, areas }: Pick<Parameters, "thresholds" | "areas">,
 ): Matches {
-  const [n, objects] = [dt.length, gt.length];
-  const matched = new Int32Array(areas.length * n);
-  const ignored = new Int32Array(areas.length * n);
-  const rank = new Int32Array(n).fill(-1);
-  const ignoredObject = ignoredObjects(gt, areas);
+  const A = areas.length;
+  const matched = new Int32Array(dt.length * A);
+  const ignored = new Int32Array(dt.length * A);
+  const rank = new Int32Array(dt.length).fill(-1);
+  /** [objects, A] the thresholds at which it was found, a bit each. */
+  const taken = new Int32Array(gt.length * A);
+  const every = 2 ** thresholds.length - 1;
+  const asked = thresholds.map(reached);
   const lowest = lowestOverlap(thresholds);
   const pairs = new Pairs();
-  /** [objects] the turn (a group's area range and threshold) in which it was last found. */
-  const found = new Int32Array(objects);
-  let turn = 0;
 
-  const matchAt = (area: number, threshold: number): void => {
+  /** A detection finds an object, at the thresholds of which `bits` has one. */
+  const find = (a: number, detection: number, object: number, bits: number): void => {
+    taken[object * A + a]! |= bits;
+    if (gt.id[object] !== 0) matched[detection * A + a]! |= bits; // pycocotools notes the object's id, and takes 0 for none
+    if (ignoredObject[object * A + a]) ignored[detection * A + a]! |= bits;
+  };
+  /** Where a detection has one pair only, it finds its object at all thresholds that the overlap reaches. */
+  const matchOne = (detection: number, object: number, overlap: number): void => {
+    let bits = 0;
+    for (let t = 0; t < asked.length; t++) if (!(overlap < asked[t]!)) bits |= 1 << t;
+    for (let a = 0; a < A; a++) find(a, detection, object, gt.crowd[object] ? bits : bits & ~taken[object * A + a]!);
+  };
+  const matchAt = (a: number, threshold: number, detection: number, from: number, to: number): void => {
     const bit = 1 << threshold;
-    const { object, overlap, end } = pairs;
-    turn++;
-    for (let i = 0, from = 0; i < pairs.detections; from = end[i++]!) {
-      let best = -1;
-      let highest = reached(thresholds[threshold]!);
-      for (let p = from; p < end[i]!; p++) {
-        const row = object[p]!;
-        if (ignoredObject[area * objects + row] || found[row] === turn || overlap[p]! < highest) continue;
-        highest = overlap[p]!;
-        best = row;
-      }
-      const wanted = best >= 0;
-      for (let p = from; !wanted && p < end[i]!; p++) {
-        const row = object[p]!;
-        if (!ignoredObject[area * objects + row] || (found[row] === turn && !gt.crowd[row]) || overlap[p]! < highest)
-          continue;
-        highest = overlap[p]!;
-        best = row;
-      }
-      if (best < 0) continue;
-      found[best] = turn;
-      const at = area * n + pairs.detection[i]!;
-      if (gt.id[best] !== 0) matched[at]! |= bit; // pycocotools notes the object's id, and takes 0 for none
-      if (!wanted) ignored[at]! |= bit;
+    const { object, overlap } = pairs;
+    let best = -1;
+    let highest = asked[threshold]!;
+    for (let p = from; p < to; p++) {
+      const at = object[p]! * A + a;
+      if (ignoredObject[at] || taken[at]! & bit || overlap[p]! < highest) continue;
+      highest = overlap[p]!;
+      best = object[p]!;
     }
+    const wanted = best >= 0;
+    for (let p = from; !wanted && p < to; p++) {
+      const at = object[p]! * A + a;
+      if (!ignoredObject[at] || (taken[at]! & bit && !gt.crowd[object[p]!]) || overlap[p]! < highest) continue;
+      highest = overlap[p]!;
+      best = object[p]!;
+    }
+    if (best >= 0) find(a, detection, best, bit);
   };
   groups((d, g) => {
-    const to = Math.min(d.to, d.from + maxDets.at(-1)!);
-    for (let i = d.from; i < to; i++) rank[d.rows[i]!] = i - d.from;
-    if (to === d.from || g.to === g.from) return;
-    pairs.find({ ...d, to }, g, overlap, lowest);
-    if (pairs.detections === 0) return;
-    for (let t = 0; t < thresholds.length; t++)
-      if (!(reached(thresholds[t]!) > pairs.highest)) for (let a = 0; a < areas.length; a++) matchAt(a, t);
+    for (let i = d.from; i < d.to; i++) rank[d.rows[i]!] = i - d.from;
+    if (g.to === g.from) return;
+    pairs.find(d, g, overlap, lowest);
+    for (let i = 0, from = 0; i < pairs.detections; from = pairs.end[i++]!) {
+      const detection = pairs.detection[i]!;
+      const end = pairs.end[i]!;
+      if (end === from + 1) matchOne(detection, pairs.object[from]!, pairs.overlap[from]!);
+      else for (let a = 0; a < A; a++) for (let t = 0; t < asked.length; t++) matchAt(a, t, detection, from, end);
+    }
   });
 
-  const every = 2 ** thresholds.length - 1;
-  areas.forEach(({ min, max }, a) => {
-    for (let i = 0; i < n; i++)
-      if (dt.area[i]! < min || dt.area[i]! > max) ignored[a * n + i]! |= every & ~matched[a * n + i]!;
-  });
-  return { matched, ignored, rank };
+  const out = outside(dt.area, areas);
+  for (let at = 0; at < out.length; at++) if (out[at]) ignored[at]! |= every & ~matched[at]!;
+  return { A, matched, ignored, rank };
 }

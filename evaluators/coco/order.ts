@@ -1,14 +1,25 @@
 /** Stable orders of rows: each function takes the rows in some order and keeps it among equals. */
 
 /** Rows by a small integer, ascending; rows with a negative one are left out. */
-export function byKey(rows: Int32Array, key: Int32Array | Uint16Array | Uint8Array, keys: number): Int32Array {
+export function byKey(rows: Int32Array, key: Int32Array, keys: number): Int32Array {
+  const start = starts(rows, key, keys);
+  return placed(rows, key, start, new Int32Array(start[keys]!));
+}
+/** [keys + 1] how many rows have a smaller key. */
+function starts(rows: Int32Array, key: Int32Array, keys: number): Int32Array {
   const start = new Int32Array(keys + 1);
+  count(rows, key, start);
+  for (let k = 0; k < keys; k++) start[k + 1]! += start[k]!;
+  return start;
+}
+function count(rows: Int32Array, key: Int32Array, start: Int32Array): void {
   for (let i = 0; i < rows.length; i++) {
     const k = key[rows[i]!]!;
     if (k >= 0) start[k + 1]!++;
   }
-  for (let k = 0; k < keys; k++) start[k + 1]! += start[k]!;
-  const ordered = new Int32Array(start[keys]!);
+}
+/** Puts each row where the next one of its key goes. */
+function placed(rows: Int32Array, key: Int32Array, start: Int32Array, ordered: Int32Array): Int32Array {
   for (let i = 0; i < rows.length; i++) {
     const k = key[rows[i]!]!;
     if (k >= 0) ordered[start[k]!++] = rows[i]!;
@@ -22,18 +33,18 @@ export function byScore(rows: Int32Array, score: Float64Array): Int32Array {
   const negated = new Float64Array(n);
   for (let i = 0; i < n; i++) negated[i] = -score[i]! + 0; // −0 and 0 are equal
   const words = new Uint32Array(negated.buffer); // low, high, low, …
-  const digits = [0, 1, 2, 3].map(() => new Uint16Array(n));
   for (let i = 0; i < n; i++) {
     const last = score[i] !== score[i];
     const flip = words[2 * i + 1]! >>> 31 ? -1 : 0;
-    const low = last ? -1 : words[2 * i]! ^ flip;
-    const high = last ? -1 : words[2 * i + 1]! ^ (flip | 0x80000000);
-    digits[0]![i] = low;
-    digits[1]![i] = low >>> 16;
-    digits[2]![i] = high;
-    digits[3]![i] = high >>> 16;
+    words[2 * i] = last ? -1 : words[2 * i]! ^ flip;
+    words[2 * i + 1] = last ? -1 : words[2 * i + 1]! ^ (flip | 0x80000000);
   }
-  return digits.reduce((ordered, digit) => byKey(ordered, digit, 1 << 16), rows);
+  const digit = new Int32Array(n);
+  const sorted = (ordered: Int32Array, d: number): Int32Array => {
+    for (let i = 0; i < n; i++) digit[i] = (words[2 * i + (d >> 1)]! >>> (16 * (d & 1))) & 0xffff;
+    return byKey(ordered, digit, 1 << 16);
+  };
+  return [0, 1, 2, 3].reduce(sorted, rows);
 }
 
 /** 0, 1, …, n − 1. */

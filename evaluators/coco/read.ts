@@ -27,10 +27,15 @@ function reading<T>(from: string | Source, read: (r: JsonReader, source: Source)
 
 /** Ids to their indices; entries come in runs of the same id, so the last answer is kept. */
 function indexer(ids: ArrayLike<number>): (id: number) => number {
-  const index = new Map(Array.from(ids, (id, i) => [id, i]));
-  let [last, answer] = [NaN, -1];
+  const index = new Map<number, number>();
+  for (let i = 0; i < ids.length; i++) index.set(ids[i]!, i);
+  let last = NaN;
+  let answer = -1;
   return (id) => {
-    if (id !== last) [last, answer] = [id, index.get(id) ?? -1];
+    if (id !== last) {
+      last = id;
+      answer = index.get(id) ?? -1;
+    }
     return answer;
   };
 }
@@ -118,14 +123,14 @@ export function readGroundTruth(from: string | Source, iouType: IouType): Read<G
       categories: known,
       image: indices(image, n, indexer(ids)),
       category: indices(category, n, indexer(known.map((c) => c.id))),
-      id: id.data.slice(0, n),
-      area: area.data.slice(0, n),
+      id: id.data.subarray(0, n),
+      area: area.data.subarray(0, n),
       crowd: new Uint8Array(n).map((_, i) => Number(crowd.data[i] !== 0)),
-      ...(iouType !== "segm" && { boxes: boxes.data.slice(0, 4 * n) }),
+      ...(iouType !== "segm" && { boxes: boxes.data.subarray(0, 4 * n) }),
       ...(iouType === "segm" && { masks }),
       ...(iouType === "keypoints" && {
-        keypoints: keypoints.data.slice(0, keypointNumbers * n),
-        labelled: labelled.data.slice(0, n),
+        keypoints: keypoints.data.subarray(0, keypointNumbers * n),
+        labelled: labelled.data.subarray(0, n),
       }),
     };
     for (let i = 0; i < n; i++) {
@@ -273,11 +278,11 @@ export function readDetections(from: string | Source, truth: GroundTruth, iouTyp
       length,
       image: new Int32Array(image.data.subarray(0, length)),
       category: new Int32Array(category.data.subarray(0, length)),
-      score: score.data.slice(0, length),
-      area: area.data.slice(0, length),
-      ...(iouType === "bbox" && { boxes: boxes.data.slice(0, 4 * length) }),
+      score: score.data.subarray(0, length),
+      area: area.data.subarray(0, length),
+      ...(iouType === "bbox" && { boxes: boxes.data.subarray(0, 4 * length) }),
       ...(iouType === "segm" && { masks }),
-      ...(iouType === "keypoints" && { keypoints: keypoints.data.slice(0, keypointNumbers * length) }),
+      ...(iouType === "keypoints" && { keypoints: keypoints.data.subarray(0, keypointNumbers * length) }),
     };
     if (length === 0) notes.add("detections are all there are, which pycocotools would not load", "the file");
     remarks(data, truth, notes);

@@ -50,13 +50,30 @@ export function average(
   let n = 0;
   for (let t = 0; t < T; t++) {
     if (row.iou !== undefined && thresholds[t] !== row.iou) continue;
-    for (let r = 0; r < steps; r++)
-      for (let k = category ?? 0; k < (category === undefined ? K : category + 1); k++) {
-        const value = values[(((t * steps + r) * K + k) * A + a) * M + m]!;
-        if (value > -1) kept[n++] = value;
-      }
+    const at = (k: number): number => ((t * steps * K + k) * A + a) * M + m;
+    n =
+      category === undefined
+        ? gather(values, at(0), A * M, steps * K, kept, n)
+        : gather(values, at(category), K * A * M, steps, kept, n);
   }
   return n === 0 ? -1 : mean(kept.subarray(0, n));
+}
+
+/** Copies those of values[from], values[from + stride], …, `count` of them, that are not −1 to out[at…] and returns where they end. */
+function gather(
+  values: Float64Array,
+  from: number,
+  stride: number,
+  count: number,
+  out: Float64Array,
+  at: number,
+): number {
+  let n = at;
+  for (let i = 0; i < count; i++) {
+    const value = values[from + i * stride]!;
+    if (value > -1) out[n++] = value;
+  }
+  return n;
 }
 
 /** Twelve numbers, of keypoints ten: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl. */

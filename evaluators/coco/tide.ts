@@ -94,12 +94,12 @@ function judge(
   const rows: number[] = [];
   let overlaps = new Float64Array(1 << 10);
 
-  eachGroup(d, dImage, g, gImage, ({ from, to }, group) => {
-    const seen = Math.min(to, from + maxDets);
+  eachGroup(d, dImage, g, gImage, maxDets, (seen, group) => {
+    const detections = d.subarray(seen.from, seen.to);
     const objects = g.subarray(group.from, group.to);
-    if (overlaps.length < (seen - from) * objects.length)
-      overlaps = new Float64Array(2 * (seen - from) * objects.length);
-    overlap({ rows: d, from, to: seen }, group, overlaps);
+    if (overlaps.length < detections.length * objects.length)
+      overlaps = new Float64Array(2 * detections.length * objects.length);
+    overlap(seen, group, overlaps);
 
     /** The first object of the highest overlap with the i-th detection among those that are asked for. */
     const best = (i: number, asked: (row: number) => boolean): { row: number; overlap: number } => {
@@ -110,7 +110,6 @@ function judge(
       });
       return most;
     };
-    const detections = d.subarray(from, seen);
     detections.forEach((row, i) => {
       const same = (o: number): boolean => truths[o] === found[row];
       const free = best(i, (o) => same(o) && finder[o]! < 0);
@@ -176,7 +175,7 @@ function averagePrecision(
       ? rows
       : byKey(
           rows,
-          fate.map((f) => (f === right ? 1 : 0)),
+          Int32Array.from(fate, (f) => (f === right ? 1 : 0)),
           2,
         );
   const ranked = byKey(byScore(order, dt.score), classes, K);
