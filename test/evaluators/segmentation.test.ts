@@ -68,17 +68,7 @@ describe("diptych evaluate segmentation", function () {
   });
   after(() => rmSync(dir, { recursive: true }));
 
-  const small = [
-    "ignore=9",
-    "batchSize=4",
-    "channels=16",
-    "crop=48,48",
-    "ratio=1,1",
-    "lr=0.1",
-    "dropout=0",
-    "outputStride=16",
-    "auxiliary=0",
-  ];
+  const small = ["ignore=9", "batchSize=4", "channels=16", "crop=48,48", "ratio=1,1", "lr=0.1", "dropout=0"];
   const evaluate = async (settings: string[], encoder = "ours.onnx", more: object = {}) => {
     const evaluator = evaluatorNamed("segmentation");
     const options = resolveOptions("segmentation", evaluator, [...small, ...settings]);
