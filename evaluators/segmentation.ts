@@ -41,7 +41,7 @@ export interface SegmentationJudgeOptions extends SegmentationOptions, Omit<Segm
   crop: number[];
   ratio: number[];
   flip: number;
-  /** Share of the channels dropped before the classifier. */
+  /** Share of the channels dropped before the classifier, below 1. */
   dropout: number;
   seed: number;
 }
@@ -77,11 +77,11 @@ export const segmentation: DenseEvaluator<SegmentationJudgeOptions, OpenedSegmen
     seed: 0,
   },
   choices: { split: ["val", "test"] },
-  counts: ["epochs", "batchSize", "channels", "dilation", "outputStride"],
+  counts: ["epochs", "batchSize", "channels", "dilation", "outputStride", "crop"],
   judges: "places",
   protocol: (o) =>
-    `FCN head, ${o.convs} convolutions of ${o.channels}, output stride ${o.outputStride}, auxiliary loss ${o.auxiliary}; ` +
-    `${o.freeze ? "backbone frozen, its BatchNorm in evaluation mode" : "backbone trained, BatchNorm trains on"}; ` +
+    `FCN head, ${o.convs} convolutions of ${o.channels}, output stride ${o.outputStride} where there are stages; ` +
+    `${o.freeze ? "backbone frozen, its BatchNorm in evaluation mode" : `backbone trained, BatchNorm trains on, auxiliary loss ${o.auxiliary}`}; ` +
     `SGD, lr ${o.lr} (heads times ${o.headRate}), poly 0.9 to 1e-4, decay ${o.weightDecay}, ${o.epochs} epochs, batch ${o.batchSize}; ` +
     `short side ${o.shortSide || "as it is"}, times ${o.ratio.join("–")}, crops of ${o.crop.join(" × ")}, flips; last epoch, whole images`,
   open(root, o) {
@@ -92,13 +92,15 @@ export const segmentation: DenseEvaluator<SegmentationJudgeOptions, OpenedSegmen
   },
   async evaluate({ engine, network, data, say }, o) {
     const { info } = network;
+    const [[height, width], ratio] = [pair("crop", o.crop), pair("ratio", o.ratio)];
     const fixed = backbones[info.backbone].anySize ? undefined : { height: info.size, width: info.size };
     const cutting: Cutting = {
       resized: fixed ? () => fixed : byShortSide(o.shortSide),
-      ratio: o.ratio,
-      crop: fixed ?? { height: o.crop[0]!, width: o.crop[1]! },
+      ratio,
+      crop: fixed ?? { height, width },
       flip: o.flip,
     };
+    if (fixed) say(`This backbone takes ${info.size} × ${info.size} pixels alone: images are squeezed to that.`);
     const segmenter: SegmenterOptions = { ...o, classes: data.classes.length };
     const views = await viewer(engine);
     try {
@@ -116,6 +118,11 @@ export const segmentation: DenseEvaluator<SegmentationJudgeOptions, OpenedSegmen
     }
   },
 };
+
+function pair(name: string, values: readonly number[]): readonly [number, number] {
+  if (values.length !== 2) throw new Error(`Expected two numbers for ${name} but received ${values.join(",")}.`);
+  return values as [number, number];
+}
 
 async function trained(
   engine: NativeEngine,
