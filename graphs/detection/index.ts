@@ -46,10 +46,10 @@ export function detector(
   body: Scope = s.child("backbone").child("body"),
 ): { predicted: Predictions; locations: Locations } {
   const { backbone, options } = network(o.info.backbone, o.info.options);
-  if (!backbone.stages)
-    throw new Error(`${o.info.backbone} has no stages for a feature pyramid; resnet18, resnet34 and resnet50 have.`);
-  const [c3, c4, c5] = backbone.stages(body, image, options).slice(-3) as [Value, Value, Value];
-  const pyramid = featurePyramid(s.child("backbone").child("fpn"), [c3, c4, c5], o.channels);
+  const maps = backbone.stages?.(body, image, options).slice(-3) ?? [];
+  if (!maps.length || maps.some((map) => map.shape.length !== 4))
+    throw new Error(`${o.info.backbone} has no maps for a feature pyramid; resnet18, resnet34 and resnet50 have.`);
+  const pyramid = featurePyramid(s.child("backbone").child("fpn"), maps, o.channels);
   return {
     predicted: fcosHead(s.child("head"), pyramid, o.classes, o.convs),
     locations: locationsOf(pyramid, o.height, o.width),
