@@ -103,7 +103,7 @@ async function torch(data: string, o: SegmentationJudgeOptions): Promise<void> {
   const steps = Array.from({ length: o.epochs * stepsPerEpoch }, (_, s) => {
     const [epoch, batch] = [Math.floor(s / stepsPerEpoch), s % stepsPerEpoch];
     const indices = [...epochOrder(o.seed, epoch, n).subarray(batch * o.batchSize, (batch + 1) * o.batchSize)];
-    const cutting = { ...o, resized: byShortSide(o.shortSide), crop: { height, width } };
+    const cutting = { ...o, ratio: [1, 1] as const, resized: byShortSide(o.shortSide), crop: { height, width } };
     const size = { height: 360, width: 480 };
     const flips = indices.map((_, i) => drawCut(random(o.seed, "cut", epoch, batch, i), size, cutting).flip);
     const lr = scheduled({ schedule: "poly", peak: o.lr, end: 1e-4 }, s, { stepsPerEpoch, epochs: o.epochs });

@@ -1,13 +1,7 @@
 /** Semantic segmentation: the network and a fully convolutional head trained on label maps, judged by mIoU. DenseCL's transfer (mmsegmentation, configs/densecl). */
 import { backbones } from "../graphs/backbones/index.js";
 import type { EncoderInfo } from "../graphs/encoder.js";
-import {
-  labelsModel,
-  segmentationStep,
-  segmenterModel,
-  type SegmentationStepOptions,
-  type SegmenterOptions,
-} from "../graphs/segmentation.js";
+import { labelsModel, segmentationStep, segmenterModel, type SegmenterOptions } from "../graphs/segmentation.js";
 import { encodePng } from "../src/data/decode.js";
 import type { LabelMap } from "../src/data/labelPng.js";
 import { loader } from "../src/data/loader.js";
@@ -20,6 +14,7 @@ import {
 } from "../src/data/segmentationFolder.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
 import { random, type Random } from "../src/random.js";
+import type { TrainingStep } from "../src/step.js";
 import { tensor, zeros, type Tensor, type Tensors } from "../src/tensor.js";
 import { train, type Prepared } from "../src/train.js";
 import type { DenseEvaluator } from "./evaluator.js";
@@ -41,7 +36,7 @@ export interface SegmentationJudgeOptions extends SegmentationOptions, Omit<Segm
   crop: number[];
   ratio: number[];
   flip: number;
-  /** Share of the channels dropped before the classifier. */
+  /** Share of the channels dropped before the classifier, below 1. */
   dropout: number;
   seed: number;
 }
@@ -77,12 +72,12 @@ export const segmentation: DenseEvaluator<SegmentationJudgeOptions, OpenedSegmen
     seed: 0,
   },
   choices: { split: ["val", "test"] },
-  counts: ["epochs", "batchSize", "channels", "dilation", "outputStride"],
+  counts: ["epochs", "batchSize", "channels", "dilation", "outputStride", "crop"],
   judges: "places",
   protocol: (o) =>
-    `FCN head, ${o.convs} convolutions of ${o.channels}, output stride ${o.outputStride}, auxiliary loss ${o.auxiliary}; ` +
-    `${o.freeze ? "backbone frozen, its BatchNorm in evaluation mode" : "backbone trained, BatchNorm trains on"}; ` +
-    `SGD, lr ${o.lr} (heads times ${o.headRate}), poly 0.9 to 1e-4, decay ${o.weightDecay}, ${o.epochs} epochs, batch ${o.batchSize}; ` +
+    `FCN head, ${o.convs} convolutions of ${o.channels}, output stride ${o.outputStride} where there are stages; ` +
+    `${o.freeze ? "backbone frozen, its BatchNorm in evaluation mode" : `backbone trained, BatchNorm trains on, auxiliary loss ${o.auxiliary}`}; ` +
+    `SGD, lr ${o.lr} (heads times ${o.headRate}), poly 0.9 to ${lastRate}, decay ${o.weightDecay}, ${o.epochs} epochs, batch ${o.batchSize}; ` +
     `short side ${o.shortSide || "as it is"}, times ${o.ratio.join("–")}, crops of ${o.crop.join(" × ")}, flips; last epoch, whole images`,
   open(root, o) {
     const data = openSegmentation(root, o);
@@ -92,19 +87,22 @@ export const segmentation: DenseEvaluator<SegmentationJudgeOptions, OpenedSegmen
   },
   async evaluate({ engine, network, data, say }, o) {
     const { info } = network;
+    const [[height, width], ratio] = [pair("crop", o.crop), pair("ratio", o.ratio)];
     const fixed = backbones[info.backbone].anySize ? undefined : { height: info.size, width: info.size };
     const cutting: Cutting = {
       resized: fixed ? () => fixed : byShortSide(o.shortSide),
-      ratio: o.ratio,
-      crop: fixed ?? { height: o.crop[0]!, width: o.crop[1]! },
+      ratio,
+      crop: fixed ?? { height, width },
       flip: o.flip,
     };
+    if (fixed) say(`This backbone takes ${info.size} × ${info.size} pixels alone: images are squeezed to that.`);
     const segmenter: SegmenterOptions = { ...o, classes: data.classes.length };
     const views = await viewer(engine);
+    const setting: Setting = { engine, info, segmenter, cutting, views };
     try {
-      const tensors = await trained(engine, network, data.train, segmenter, cutting, views, o, say);
+      const tensors = await trained(setting, network.tensors, data.train, o, say);
       const model = segmenterModel(info, segmenter, data.classes, tensors);
-      const { result, shown } = await answered(engine, model, data.test, segmenter, cutting, views);
+      const { result, shown } = await answered(setting, model, data.test);
       return {
         metrics: { mIoU: result.miou, pixelAccuracy: result.pixelAccuracy, meanAccuracy: result.meanAccuracy },
         perClass: Object.fromEntries(data.classes.map((name, c) => [name, result.iou[c] ?? NaN])),
@@ -117,49 +115,39 @@ export const segmentation: DenseEvaluator<SegmentationJudgeOptions, OpenedSegmen
   },
 };
 
+/** What training and judging share. */
+interface Setting {
+  engine: NativeEngine;
+  info: EncoderInfo;
+  segmenter: SegmenterOptions;
+  cutting: Cutting;
+  views: Viewer;
+}
+
+function pair(name: string, values: readonly number[]): readonly [number, number] {
+  if (values.length !== 2) throw new Error(`Expected two numbers for ${name} but received ${values.join(",")}.`);
+  return values as [number, number];
+}
+
+/** The step's tensors after the last epoch. */
 async function trained(
-  engine: NativeEngine,
-  network: { info: EncoderInfo; tensors: Tensors },
+  setting: Setting,
+  weights: Tensors,
   data: SegmentationSplit,
-  segmenter: SegmenterOptions,
-  cutting: Cutting,
-  views: Viewer,
   o: SegmentationJudgeOptions,
   say: (line: string) => void,
 ): Promise<Tensors> {
+  const { engine, info, segmenter, cutting } = setting;
   const batchSize = Math.min(o.batchSize, data.images.length);
-  const options: SegmentationStepOptions = {
-    ...o,
-    ...segmenter,
-    ...cutting.crop,
-    dialect: engine.name,
-    info: network.info,
-    batchSize,
-    momentum: 0.9,
-    ignored,
-  };
-  const step = segmentationStep(options);
-  const given = Object.fromEntries(Object.entries(network.tensors).map(([name, t]) => [`backbone.${name}`, t]));
+  const stepOptions = { ...o, ...segmenter, ...cutting.crop, dialect: engine.name, info, batchSize, momentum, ignored };
+  const step = segmentationStep(stepOptions);
+  const given = Object.fromEntries(Object.entries(weights).map(([name, t]) => [`backbone.${name}`, t]));
   const session = await openStep(engine, step, o.seed, given);
-  const masks = step.inputs.slice(2);
-  async function* batches(): AsyncGenerator<Prepared, never> {
-    for await (const { epoch, batch, indices, images } of loader(data.images, { batchSize, seed: o.seed }).from(0, 0)) {
-      const cuts = images.map((image, i) => drawCut(random(o.seed, "cut", epoch, batch, i), image, cutting));
-      const labels = indices.map((index, i) => data.labels(index, images[i]!));
-      const inputs = await views.batch(images, labels, cuts, cutting.crop, network.info.mean);
-      const dropped = masks.map((v): [string, Tensor] => [
-        v.name!,
-        dropoutMask(random(o.seed, v.name!, epoch, batch), v.shape as number[], o.dropout),
-      ]);
-      yield { epoch, batch, inner: 0, inputs: { ...inputs, ...Object.fromEntries(dropped) } };
-    }
-    throw new Error("The batches ended.");
-  }
   try {
     await train({
       session,
-      batches: batches(),
-      scalars: { lr: { schedule: "poly", peak: o.lr, end: Math.min(1e-4, o.lr) } },
+      batches: batches(setting, data, step, o, say),
+      scalars: { lr: { schedule: "poly", peak: o.lr, end: Math.min(lastRate, o.lr) } },
       startStep: 0,
       stepsPerEpoch: Math.floor(data.images.length / batchSize),
       epochs: o.epochs,
@@ -169,6 +157,35 @@ async function trained(
   } finally {
     session.release();
   }
+}
+
+/** SGD's momentum, and what the rate falls to: DenseCL's configs. */
+const momentum = 0.9;
+const lastRate = 1e-4;
+
+/** Views with their labels and the heads' dropout: a function of (seed, epoch, batch). */
+async function* batches(
+  { info, cutting, views }: Setting,
+  data: SegmentationSplit,
+  step: TrainingStep,
+  o: SegmentationJudgeOptions,
+  say: (line: string) => void,
+): AsyncGenerator<Prepared, never> {
+  const [image, , ...masks] = step.inputs;
+  const read = loader(data.images, {
+    batchSize: image!.shape[0] as number,
+    seed: o.seed,
+    onBroken: (key, reason) => say(`${key} cannot be read and is left out: ${reason}`),
+  });
+  for await (const { epoch, batch, indices, images } of read.from(0, 0)) {
+    const cuts = images.map((size, i) => drawCut(random(o.seed, "cut", epoch, batch, i), size, cutting));
+    const labels = indices.map((index, i) => data.labels(index, images[i]!));
+    const inputs: Tensors = { ...(await views.batch(images, labels, cuts, cutting.crop, info.mean)) };
+    for (const { name, shape } of masks)
+      inputs[name!] = dropoutMask(random(o.seed, name!, epoch, batch), shape as number[], o.dropout);
+    yield { epoch, batch, inner: 0, inputs };
+  }
+  throw new Error("The batches ended.");
 }
 
 /** 0 with probability p, else 1/(1 − p) */
@@ -183,12 +200,9 @@ const shownImages = 4;
 
 /** Every test image answered whole, its logits resampled to the labels' own size, as mmsegmentation does. */
 async function answered(
-  engine: NativeEngine,
+  { engine, segmenter: { classes, alignCorners }, cutting: { resized }, views }: Setting,
   model: Uint8Array,
   { images, labels }: SegmentationSplit,
-  { classes, alignCorners }: SegmenterOptions,
-  { resized }: Cutting,
-  views: Viewer,
 ) {
   const segmenter = await engine.session(model);
   const toLabels = await engine.session(labelsModel(classes, alignCorners));
@@ -196,7 +210,9 @@ async function answered(
   const shown: Answer[] = [];
   try {
     for (let i = 0; i < images.length; i++) {
-      const image = await images.image(i);
+      const image = await images.image(i).catch((e: Error) => {
+        throw new Error(`${images.key(i)} cannot be read: ${e.message.split("\n")[0]}`, { cause: e });
+      });
       const truth = labels(i, image);
       const { logits } = await segmenter.run({ image: await views.view(image, uncut(image, resized(image))) }, [
         "logits",

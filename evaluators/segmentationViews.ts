@@ -23,7 +23,7 @@ export interface Cutting {
   /** Size of a whole image as the network sees it. */
   resized(image: Size): Size;
   /** It is larger or smaller by a factor between these before the crop. */
-  ratio: readonly number[];
+  ratio: readonly [number, number];
   crop: Size;
   /** Probability of a mirrored view. */
   flip: number;
@@ -50,7 +50,7 @@ export const uncut = (image: Size, { height, width }: Size): Cut => ({
 
 /** A crop anywhere in the resized image, as a box of the image itself; all of it where the crop is larger. */
 export function drawCut(r: Random, image: Size, o: Cutting): Cut {
-  const resized = scaled(o.resized(image), r.uniform(o.ratio[0]!, o.ratio[1]!));
+  const resized = scaled(o.resized(image), r.uniform(...o.ratio));
   const along = (side: keyof Size) => {
     const length = Math.min(o.crop[side], resized[side]);
     const taken = Math.round((length / resized[side]) * image[side]);

@@ -31,10 +31,10 @@ import { supervisedStep } from "./step.js";
 export interface HeadOptions {
   /** Channels of the head's convolutions: 512 in mmsegmentation. */
   channels: number;
-  /** 3×3 convolutions before the classifier; 0 for a linear one. */
+  /** 3×3 convolutions before the classifier; 0 for the classifier alone. */
   convs: number;
   dilation: number;
-  /** The backbone's map joins the convolved one before the classifier. */
+  /** The backbone's map joins the convolved one in one more convolution. */
   concatInput: boolean;
 }
 
@@ -44,9 +44,9 @@ export interface SegmenterOptions extends HeadOptions {
   outputStride: number;
   /** Corners of both grids meet when logits are resampled, as in DenseCL's Cityscapes configs; else edges do. */
   alignCorners: boolean;
-  /** λ, the weight of the loss at C4; 0 for none. */
+  /** λ, the weight of the loss at C4 where the backbone has stages and is trained; 0 for none. */
   auxiliary: number;
-  /** The backbone as it came, BatchNorm in evaluation mode; the head alone is trained. */
+  /** The backbone as it came, BatchNorm in evaluation mode; the head alone is trained. With no `convs`, a linear probe of each place. */
   freeze: boolean;
 }
 
@@ -62,12 +62,18 @@ const convModule = (s: Scope, x: Value, channels: number, dilation = 1): Value =
     ),
   );
 
-/** map [B,D,h,w] → logits [B,C,h,w]: mmsegmentation's FCNHead. `dropout` [B,channels,1,1]: 0 or 1/(1 − p) for each channel */
-export function fcnHead(s: Scope, map: Value, classes: number, o: HeadOptions, dropout?: Value): Value {
+/** map [B,D,h,w] → logits [B,C,h,w]: mmsegmentation's FCNHead. `dropout`: [B,channels,1,1], 0 or 1/(1 − p) for each of so many channels */
+export function fcnHead(
+  s: Scope,
+  map: Value,
+  classes: number,
+  o: HeadOptions,
+  dropout?: (channels: number) => Value,
+): Value {
   let x = map;
   for (let i = 0; i < o.convs; i++) x = convModule(s.child("convs").child(i), x, o.channels, o.dilation);
-  if (o.concatInput) x = convModule(s.child("conv_cat"), Concat([map, x], { axis: 1 }), o.channels);
-  return conv(s.child("conv_seg"), dropout ? Mul(x, dropout) : x, classes, 1, {
+  if (o.concatInput && o.convs) x = convModule(s.child("conv_cat"), Concat([map, x], { axis: 1 }), o.channels);
+  return conv(s.child("conv_seg"), dropout ? Mul(x, dropout(x.shape[1] as number)) : x, classes, 1, {
     bias: true,
     init: { name: "normal", std: 0.01 },
     biasInit: zerosInit,
@@ -76,7 +82,7 @@ export function fcnHead(s: Scope, map: Value, classes: number, o: HeadOptions, d
 
 /** The head on C4 has one convolution of half as many channels, and no part in the answer. */
 const auxiliaryHead = ({ channels }: HeadOptions): HeadOptions => ({
-  channels: channels / 2,
+  channels: Math.ceil(channels / 2),
   convs: 1,
   dilation: 1,
   concatInput: false,
@@ -90,10 +96,6 @@ function maps(s: Scope, image: Value, info: EncoderInfo, { outputStride, freeze 
   const [c4, last] = backbone.stages(own, image, options).slice(-2) as [Value, Value];
   return { last, c4 };
 }
-
-/** Whether there is a C4 for the auxiliary head. */
-const hasAuxiliary = (info: EncoderInfo, o: SegmenterOptions): boolean =>
-  o.auxiliary > 0 && network(info.backbone, info.options).backbone.stages !== undefined;
 
 /** Logits at other sizes: torch.nn.functional.interpolate, bilinear */
 export const bilinear = (x: Value, sizes: readonly number[] | Value, alignCorners: boolean): Value =>
@@ -134,17 +136,19 @@ export function segmentationStep(o: SegmentationStepOptions): TrainingStep {
   const { last, c4 } = maps(scope, normalized(image, info.mean, info.std), info, o);
 
   const lossOf = (name: string, map: Value, head: HeadOptions): Value => {
-    const mask =
-      o.dropout > 0 ? input(`${name}.dropout`, "float32", [batchSize, head.channels, 1, 1], origin) : undefined;
-    if (mask) inputs.push(mask);
-    const logits = fcnHead(scope.child(name), map, classes, head, mask);
+    const dropout = (channels: number): Value => {
+      const mask = input(`${name}.dropout`, "float32", [batchSize, channels, 1, 1], origin);
+      inputs.push(mask);
+      return mask;
+    };
+    const logits = fcnHead(scope.child(name), map, classes, head, o.dropout > 0 ? dropout : undefined);
     const full = bilinear(logits, [batchSize, classes, height, width], o.alignCorners);
     return SoftmaxCrossEntropyLoss(full, labels, { ignore_index: o.ignored })[0];
   };
   const main = lossOf("decode_head", last, o);
-  const loss = hasAuxiliary(info, o)
-    ? Add(main, Mul(lossOf("auxiliary_head", c4!, auxiliaryHead(o)), o.auxiliary))
-    : main;
+  // it is for the backbone's sake: nothing to do over a frozen one
+  const loss =
+    c4 && o.auxiliary && !o.freeze ? Add(main, Mul(lossOf("auxiliary_head", c4, auxiliaryHead(o)), o.auxiliary)) : main;
 
   const options = { ...sgd.defaults, momentum: o.momentum, weightDecay: o.weightDecay };
   return supervisedStep(

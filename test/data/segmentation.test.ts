@@ -120,7 +120,7 @@ describe("views of label maps", () => {
 
   it("move labels as they move pixels", async () => {
     const views = await viewer(portableEngine());
-    const cutting = { resized: byShortSide(0), ratio: [1, 1], crop: { height: 24, width: 32 }, flip: 0.5 };
+    const cutting = { resized: byShortSide(0), ratio: [1, 1] as const, crop: { height: 24, width: 32 }, flip: 0.5 };
     let mirrored = 0;
     for (let seed = 0; seed < 8; seed++) {
       const cut = drawCut(random(seed, "cut"), image, cutting);

@@ -218,6 +218,11 @@ describe("diptych evaluate", function () {
       /^--mean and --std belong together; only --mean was given\.$/,
     ],
     [
+      "a picture asked of a judge of features",
+      () => evaluate("knn", [], "ours.onnx", { picture: at("answers.png") }),
+      /^--picture keeps what a judge of places found; this judge gives numbers alone\.$/,
+    ],
+    [
       "fine-tuning a foreign graph",
       () => {
         writeFileSync(at("foreign.onnx"), foreign("N"));
