@@ -1,5 +1,4 @@
 /** Fine-tuning: the network trained on with labels, as a training step. */
-import { gradients } from "../src/autodiff.js";
 import { input, type Dialect, type Value } from "../src/onnx/graph.js";
 import { Add, LogSoftmax, Mul, Neg, OneHot, ReduceMean, ReduceSum, Reshape, Slice, Sub } from "../src/ops/index.js";
 import type { TrainingStep } from "../src/step.js";
@@ -7,8 +6,8 @@ import type { Tensors } from "../src/tensor.js";
 import { network, networkModel, type EncoderInfo } from "./encoder.js";
 import { linear, zerosInit } from "./layers.js";
 import type { Optimizer } from "./optimizers.js";
-import { rootScope, statesOf, type Scope } from "./scope.js";
-import { measured, updatesOf } from "./step.js";
+import { rootScope, type Scope } from "./scope.js";
+import { supervisedStep } from "./step.js";
 
 /**
  * Layer-wise decay (Clark et al., ICLR 2020; BEiT, MAE): decay^(layers above). Blocks are told by the first number in a name
@@ -74,31 +73,17 @@ export function finetuneStep(o: FinetuneStepOptions): TrainingStep {
   const entropy = Neg(ReduceSum(Mul(LogSoftmax(logits), mixed(smooth, share)), { axes: [1], keepdims: 0 }));
   const loss = ReduceMean(entropy, { keepdims: 0 });
 
-  const parameters = [...collected.parameters.values()];
-  const found = gradients(
-    loss,
-    parameters.map((p) => p.value),
-  );
-  const { norm, applied } = measured(loss, found);
-  const ofParameter = new Map(parameters.map((p, i) => [p, found[i]!]));
   const rates = layerRates([...collected.parameters.keys()], o.layerDecay);
-  const updates = updatesOf(scope, ofParameter, norm, {
-    optimizer: o.optimizer,
-    optimizerOptions: {},
-    own: (name) => ({ rate: rates.get(name)!, options: o.optimizerOptions(name) }),
-  });
-  return {
-    dialect: o.dialect,
-    inputs: [view, labels, mask, share],
-    scalars: [...collected.scalars.values()],
-    parameters,
-    state: statesOf(collected),
-    loss,
-    metrics: { gradNorm: norm },
-    applied,
-    gradients: ofParameter,
-    updates,
-  };
+  return supervisedStep(
+    scope,
+    collected,
+    { inputs: [view, labels, mask, share], loss },
+    {
+      optimizer: o.optimizer,
+      optimizerOptions: {},
+      own: (name) => ({ rate: rates.get(name)!, options: o.optimizerOptions(name) }),
+    },
+  );
 }
 
 /** m·x + (1 − m)·x in reverse order of the batch */

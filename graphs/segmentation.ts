@@ -5,7 +5,6 @@
  *   logits = conv_seg(dropout(conv_cat([map, convs(map)])))   [B,C,h,w], bilinear to the labels' size
  *   L = CE(logits, labels) + λ·CE(auxiliary logits of C4, labels),  the mean over the pixels not labelled `ignored`
  */
-import { gradients } from "../src/autodiff.js";
 import { input, type Dialect, type Value } from "../src/onnx/graph.js";
 import { toModel } from "../src/onnx/model.js";
 import {
@@ -26,8 +25,8 @@ import { smooth } from "./augment.js";
 import { network, networkModel, normalized, type EncoderInfo } from "./encoder.js";
 import { batchNorm, conv, kaimingNormal, zerosInit } from "./layers.js";
 import { sgd } from "./optimizers.js";
-import { rootScope, statesOf, type Scope } from "./scope.js";
-import { measured, updatesOf } from "./step.js";
+import { rootScope, type Scope } from "./scope.js";
+import { supervisedStep } from "./step.js";
 
 export interface HeadOptions {
   /** Channels of the head's convolutions: 512 in mmsegmentation. */
@@ -151,32 +150,17 @@ export function segmentationStep(o: SegmentationStepOptions): TrainingStep {
   const loss =
     c4 && o.auxiliary && !o.freeze ? Add(main, Mul(lossOf("auxiliary_head", c4, auxiliaryHead(o)), o.auxiliary)) : main;
 
-  const parameters = [...collected.parameters.values()];
-  const trainable = parameters.filter((p) => p.trainable);
-  const found = gradients(
-    loss,
-    trainable.map((p) => p.value),
-  );
-  const { norm, applied } = measured(loss, found);
-  const ofParameter = new Map(trainable.map((p, i) => [p, found[i]!]));
   const options = { ...sgd.defaults, momentum: o.momentum, weightDecay: o.weightDecay };
-  const updates = updatesOf(scope, ofParameter, norm, {
-    optimizer: sgd as never,
-    optimizerOptions: options,
-    own: (name) => ({ rate: name.startsWith("backbone.") ? 1 : o.headRate, options }),
-  });
-  return {
-    dialect: o.dialect,
-    inputs,
-    scalars: [...collected.scalars.values()],
-    parameters,
-    state: statesOf(collected),
-    loss,
-    metrics: { gradNorm: norm },
-    applied,
-    gradients: ofParameter,
-    updates,
-  };
+  return supervisedStep(
+    scope,
+    collected,
+    { inputs, loss },
+    {
+      optimizer: sgd as never,
+      optimizerOptions: options,
+      own: (name) => ({ rate: name.startsWith("backbone.") ? 1 : o.headRate, options }),
+    },
+  );
 }
 
 /**

@@ -99,6 +99,36 @@ function accumulated({ loss, metrics, gradients }: Learned, k: number): Learned 
   };
 }
 
+/** A step whose loss is all that a judge trains by: the gradients of the scope's trainable parameters, and their updates. */
+export function supervisedStep(
+  scope: Scope,
+  collected: Collected,
+  { inputs, loss, metrics = {} }: { inputs: readonly Value[]; loss: Value; metrics?: Record<string, Value> },
+  updating: Updating,
+): TrainingStep {
+  const parameters = [...collected.parameters.values()];
+  const trainable = parameters.filter((p) => p.trainable);
+  const found = differentiate(
+    loss,
+    trainable.map((p) => p.value),
+  );
+  const { norm, applied } = measured(loss, found);
+  const gradients = new Map(trainable.map((p, i) => [p, found[i]!]));
+  const updates = updatesOf(scope, gradients, norm, updating);
+  return {
+    dialect: scope.dialect,
+    inputs,
+    scalars: [...collected.scalars.values()],
+    parameters,
+    state: statesOf(collected),
+    loss,
+    metrics: { ...metrics, gradNorm: norm },
+    applied,
+    gradients,
+    updates,
+  };
+}
+
 export interface Updating extends Clipping {
   optimizer: Optimizer<never>;
   optimizerOptions: object;
@@ -107,12 +137,7 @@ export interface Updating extends Clipping {
 }
 
 /** The optimizer's arithmetic: gradients of the given norm → the update of each parameter, clipping and rate applied. */
-export function updatesOf(
-  scope: Scope,
-  gradients: Learned["gradients"],
-  norm: Value,
-  o: Updating,
-): TrainingStep["updates"] {
+function updatesOf(scope: Scope, gradients: Learned["gradients"], norm: Value, o: Updating): TrainingStep["updates"] {
   const optimizer = o.optimizer as unknown as Optimizer<object>;
   const lr = scope.scalar("lr");
   const shared = scope.with({ every: "update" }).child("optimizer");
@@ -138,7 +163,7 @@ function evaluation(o: StepOptions): TrainingStep["evaluation"] {
 }
 
 /** ‖g‖ over all parameters, and whether it and the loss are finite. */
-export function measured(loss: Value, gradients: readonly Value[]): { norm: Value; applied: Value } {
+function measured(loss: Value, gradients: readonly Value[]): { norm: Value; applied: Value } {
   const { norm, square } = globalNorm(gradients);
   const finite = (v: Value) => Less(Abs(v), constant([], Infinity));
   return { norm, applied: And(finite(square), finite(loss)) };

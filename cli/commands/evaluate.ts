@@ -3,16 +3,20 @@ import { Base, engineFlags } from "../base.js";
 
 export default class Evaluate extends Base {
   static override description =
-    "Scores an encoder on labelled images: knn, linear, logistic and lowshot on the frozen features of any encoder.onnx, finetune and segmentation for encoders of ours.";
+    "Scores an encoder on labelled images: knn, linear, logistic and lowshot on the frozen features of any encoder.onnx, finetune, detection and segmentation for encoders of ours.";
   static override examples = [
     "<%= config.bin %> evaluate knn runs/sample-1/encoder.onnx --data samples",
     "<%= config.bin %> evaluate knn encoder.onnx --data photos/ --set k=1,20,200 --set vote=majority",
     "<%= config.bin %> evaluate linear encoder.onnx --data photos/ --set lr=0.1,1,10 --set epochs=30",
     "<%= config.bin %> evaluate linear resnet50.onnx --data photos/ --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
     "<%= config.bin %> evaluate segmentation encoder.onnx --data camvid/ --set ignore=11 --out segmenter.onnx --picture answers.png",
+    "<%= config.bin %> evaluate detection encoder.onnx --data coco/ --out detector.onnx --results results.json",
   ];
   static override args = {
-    name: Args.string({ required: true, description: "finetune, knn, linear, logistic, lowshot, segmentation" }),
+    name: Args.string({
+      required: true,
+      description: "detection, finetune, knn, linear, logistic, lowshot, segmentation",
+    }),
     encoder: Args.string({
       required: true,
       description:
@@ -24,7 +28,7 @@ export default class Evaluate extends Base {
     data: Flags.string({
       required: true,
       description:
-        "DIR with class folders, or DIR/train and DIR/val; cifar10 for the fetched data; for segmentation, DIR with label PNGs as in CamVid, VOC or COCO-Stuff",
+        "DIR with class folders, or DIR/train and DIR/val; cifar10 for the fetched data; for segmentation, DIR with label PNGs as in CamVid, VOC or COCO-Stuff; for detection, as in COCO or VOC",
     }),
     set: Flags.string({
       multiple: true,

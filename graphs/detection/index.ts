@@ -1,13 +1,12 @@
 /** An FCOS detector: a backbone's stages, FPN and head, as a training step and as one model that detects. Names are those of torchvision's FCOS. */
-import { gradients } from "../../src/autodiff.js";
 import { input, type Dialect, type Value } from "../../src/onnx/graph.js";
 import { Add } from "../../src/ops/index.js";
 import type { TrainingStep } from "../../src/step.js";
 import type { Tensors } from "../../src/tensor.js";
 import { network, networkModel, normalized, type EncoderInfo } from "../encoder.js";
 import type { Optimizer } from "../optimizers.js";
-import { rootScope, statesOf, type Scope } from "../scope.js";
-import { measured, updatesOf } from "../step.js";
+import { rootScope, type Scope } from "../scope.js";
+import { supervisedStep } from "../step.js";
 import { fcosHead, type Predictions } from "./head.js";
 import { locationsOf, type Locations } from "./locations.js";
 import { fcosLosses } from "./losses.js";
@@ -46,10 +45,10 @@ export function detector(
   body: Scope = s.child("backbone").child("body"),
 ): { predicted: Predictions; locations: Locations } {
   const { backbone, options } = network(o.info.backbone, o.info.options);
-  if (!backbone.stages)
-    throw new Error(`${o.info.backbone} has no stages for a feature pyramid; resnet18, resnet34 and resnet50 have.`);
-  const [c3, c4, c5] = backbone.stages(body, image, options).slice(-3) as [Value, Value, Value];
-  const pyramid = featurePyramid(s.child("backbone").child("fpn"), [c3, c4, c5], o.channels);
+  const maps = backbone.stages?.(body, image, options).slice(-3) ?? [];
+  if (!maps.length || maps.some((map) => map.shape.length !== 4))
+    throw new Error(`${o.info.backbone} has no maps for a feature pyramid; resnet18, resnet34 and resnet50 have.`);
+  const pyramid = featurePyramid(s.child("backbone").child("fpn"), maps, o.channels);
   return {
     predicted: fcosHead(s.child("head"), pyramid, o.classes, o.convs),
     locations: locationsOf(pyramid, o.height, o.width),
@@ -92,27 +91,7 @@ export function detectionStep(o: DetectionStepOptions): TrainingStep {
   const losses = fcosLosses(predicted, targetsOf(locations, { boxes, labels }), locations);
   const loss = Object.values(losses as unknown as Record<string, Value>).reduce((a, b) => Add(a, b));
 
-  const parameters = [...collected.parameters.values()];
-  const trained = parameters.filter((p) => p.trainable);
-  const found = gradients(
-    loss,
-    trained.map((p) => p.value),
-  );
-  const { norm, applied } = measured(loss, found);
-  const ofParameter = new Map(trained.map((p, i) => [p, found[i]!]));
-  const updates = updatesOf(scope, ofParameter, norm, o);
-  return {
-    dialect: o.dialect,
-    inputs: [image, boxes, labels],
-    scalars: [...collected.scalars.values()],
-    parameters,
-    state: statesOf(collected),
-    loss,
-    metrics: { ...losses, gradNorm: norm },
-    applied,
-    gradients: ofParameter,
-    updates,
-  };
+  return supervisedStep(scope, collected, { inputs: [image, boxes, labels], loss, metrics: { ...losses } }, o);
 }
 
 /** detector.onnx: `image` [1,3,H,W] in 0–1 → `boxes` [n,4] as corners in its pixels, `scores` [n], descending, `labels` int64 [n]. */

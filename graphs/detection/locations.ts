@@ -7,17 +7,16 @@ export interface Locations {
   counts: readonly number[];
   /** [A,2] x, y in pixels: the upper left corner of each cell, as in torchvision (FCOS' own code takes its middle). */
   centres: Value;
-  /** [A,1] the level's unit of length in pixels: 8, 16, 32, … */
+  /** [A,1] the level's unit of length in pixels: 8, 16, 32, … where the backbone's C3 has stride 8 */
   units: Value;
   /** [A,1] pixels: a level answers for boxes whose farthest side is between these. */
   nearest: Value;
   farthest: Value;
 }
 
-const finest = 8;
-
 /** The locations of a pyramid over an image of height × width pixels. */
 export function locationsOf(pyramid: readonly Value[], height: number, width: number): Locations {
+  const finest = 2 ** Math.round(Math.log2(height / dims(pyramid[0]!)[2]!));
   const levels = pyramid.map((p, i) => {
     const [, , h, w] = dims(p) as [number, number, number, number];
     const [down, across] = [Math.floor(height / h), Math.floor(width / w)];

@@ -5,9 +5,12 @@ import {
   boxesOf,
   detectionsOf,
   detector,
+  distancesOf,
   fcosHead,
   fcosLosses,
   featurePyramid,
+  focalLoss,
+  giouLoss,
   locationsOf,
   targetsOf,
 } from "../../graphs/detection/index.js";
@@ -16,6 +19,7 @@ import { readSafetensors } from "../../src/artifacts/safetensors.js";
 import { gradients } from "../../src/autodiff.js";
 import { constant, input, type Dialect, type Value } from "../../src/onnx/graph.js";
 import { Add, Reshape } from "../../src/ops/index.js";
+import { random } from "../../src/random.js";
 import { tensor, zeros, type Tensor, type Tensors } from "../../src/tensor.js";
 import { plainOnTraining, portableEngine } from "../engine.js";
 import { evaluate } from "../evaluate.js";
@@ -211,6 +215,107 @@ describe("the detector beside torchvision's FCOS", () => {
     assert.deepEqual(integers(got.labels!), integers(expected["detected.labels"]!));
     near(got.scores, expected["detected.scores"]!, 1e-6, "scores");
     near(got.boxes, expected["detected.boxes"]!, 1e-6, "boxes");
+  });
+});
+
+describe("the detector's parts", () => {
+  const values = async (build: (a: Value, b: Value) => Value, a: Tensor, b: Tensor): Promise<number[]> => {
+    const inputs = [input("a", "float32", a.shape), input("b", "float32", b.shape)] as const;
+    const { y } = await evaluate(portableEngine(), inputs, { y: build(...inputs) }, { a, b });
+    return [...y!.data].map(Number);
+  };
+  const close = (got: number[], want: number[]): void => {
+    const off = want.findIndex((v, i) => !(Math.abs(got[i]! - v) < 1e-5));
+    assert.ok(off < 0, `[${off}] is ${got[off]}, expected ${want[off]}`);
+  };
+
+  it("lose 1 − GIoU: 0 on the box itself, 1/2 on its half, 4/3 across a gap as wide as the boxes", async () => {
+    const a = tensor("float32", [3, 4], [0, 0, 2, 2, 0, 0, 2, 2, 0, 0, 1, 1]);
+    const b = tensor("float32", [3, 4], [0, 0, 2, 2, 0, 0, 1, 2, 2, 0, 3, 1]);
+    close(await values(giouLoss, a, b), [0, 1 / 2, 4 / 3]);
+    close(await values(giouLoss, b, a), [0, 1 / 2, 4 / 3]);
+  });
+  it("lose log 2 times α/4 where nothing is known, and little where all is right", async () => {
+    const x = tensor("float32", [4], [0, 0, 8, -8]);
+    const t = tensor("float32", [4], [1, 0, 1, 0]);
+    close(await values(focalLoss, x, t), [Math.LN2 / 16, (3 * Math.LN2) / 16, 0, 0]);
+  });
+  it("find again the distances from which boxes were made", async () => {
+    const { locations } = crowded();
+    const total = locations.counts.reduce((a, b) => a + b);
+    const distances = drawn(7, [1, total, 4], 5, 6);
+    const got = await values(
+      (d) => distancesOf(boxesOf(d, locations), locations),
+      distances,
+      tensor("float32", [1], [0]),
+    );
+    close(got, [...distances.data]);
+  });
+  it("match as plain loops do", async () => {
+    const { locations, crowd } = crowded();
+    const r = random(0, "boxes");
+    const boxes = tensor(
+      "float32",
+      [2, 14, 4],
+      Array.from({ length: 28 }, () => {
+        const [x, y, w, h] = [r.integer(500), r.integer(370), 4 + r.integer(300), 4 + r.integer(300)];
+        return [x, y, x + w, y + h];
+      }).flat(),
+    );
+    const labels = tensor("int64", [2, 14], Array.from({ length: 28 }, () => r.integer(4) - 1)); // prettier-ignore
+    const { object, label } = await evaluate(
+      portableEngine(),
+      Object.values(crowd),
+      { object: targetsOf(locations, crowd).object, label: targetsOf(locations, crowd).labels },
+      { boxes, labels },
+    );
+    const levels = [
+      { stride: 8, h: 48, w: 64, from: 0, to: 64 },
+      { stride: 16, h: 24, w: 32, from: 64, to: 128 },
+      { stride: 32, h: 12, w: 16, from: 128, to: 256 },
+      { stride: 64, h: 6, w: 8, from: 256, to: 512 },
+      { stride: 128, h: 3, w: 4, from: 512, to: Infinity },
+    ];
+    const want: number[] = [];
+    for (let b = 0; b < 2; b++)
+      for (const { stride, h, w, from, to } of levels)
+        for (let y = 0; y < h * stride; y += stride)
+          for (let x = 0; x < w * stride; x += stride) {
+            let [best, smallest] = [-1, Infinity];
+            for (let m = 0; m < 14; m++) {
+              const [x1, y1, x2, y2] = [...boxes.data.slice(4 * (14 * b + m), 4 * (14 * b + m) + 4)] as [number, number, number, number]; // prettier-ignore
+              const sides = [x - x1, y - y1, x2 - x, y2 - y];
+              const middle = Math.abs(x - (x1 + x2) / 2) < 1.5 * stride && Math.abs(y - (y1 + y2) / 2) < 1.5 * stride;
+              const far = Math.max(...sides);
+              const area = Math.fround(1e8 - (x2 - x1) * (y2 - y1)); // as fine as float32 tells them apart
+              if (labels.data[14 * b + m]! >= 0n && middle && Math.min(...sides) > 0 && far > from && far < to && -area < smallest) [best, smallest] = [m, -area]; // prettier-ignore
+            }
+            want.push(best);
+          }
+    assert.deepEqual(integers(object!), want);
+    assert.ok(want.some((m) => m >= 0));
+    const perImage = want.length / 2;
+    assert.deepEqual(
+      integers(label!),
+      want.map((m, i) => (m < 0 ? -1 : Number(labels.data[14 * Math.floor(i / perImage) + m]))),
+    );
+  });
+  it("detect nothing where no score is above the threshold", async () => {
+    const { locations } = crowded();
+    const total = locations.counts.reduce((a, b) => a + b);
+    const predicted = {
+      logits: input("logits", "float32", [1, total, classes]),
+      distances: input("distances", "float32", [1, total, 4]),
+      centerness: input("centerness", "float32", [1, total, 1]),
+    };
+    const limits = { scoreThreshold: 0.6, nmsThreshold: 0.6, candidates: 100, maxDetections: 10 };
+    const got = await evaluate(
+      portableEngine(),
+      Object.values(predicted),
+      { ...detectionsOf(predicted, locations, { height: 384, width: 512, ...limits }) },
+      Object.fromEntries(Object.values(predicted).map((v) => [v.name!, zeros("float32", v.shape as number[])])),
+    );
+    assert.deepEqual([got.boxes!.shape, got.scores!.shape, got.labels!.shape], [[0, 4], [0], [0]]);
   });
 });
 
