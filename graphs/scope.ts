@@ -1,7 +1,10 @@
 /** The one mutable object of graphs/: collects parameters, state and scalars while a graph is built. */
 import { input, show, type Device, type Dialect, type Value } from "../src/onnx/graph.js";
-import { Add, Mul, stopGradient, Sub, trimmed, untrimmed } from "../src/ops/index.js";
-import type { Init, Parameter, State } from "../src/step.js";
+import { Add, Cast, Mul, stopGradient, Sub, trimmed, untrimmed } from "../src/ops/index.js";
+import type { Every, Init, Parameter, State } from "../src/step.js";
+
+/** What the layers' products are computed in. */
+export type Compute = "float32" | "float16" | "bfloat16";
 
 export type Mode = "train" | "eval";
 
@@ -10,6 +13,12 @@ export interface Scope {
   readonly path: string;
   readonly mode: Mode;
   readonly dialect: Dialect;
+  readonly device: Device;
+  /**
+   * The type that layers compute their products in, and convolutional networks keep their activations in. Parameters, statistics, softmax
+   * and whatever a method does with embeddings stay float32.
+   */
+  readonly compute: Compute;
   /** Batch statistics are taken over this many equal groups of the batch: what several devices do to BatchNorm. */
   readonly bnGroups: number;
   /**
@@ -17,11 +26,11 @@ export interface Scope {
    * output); exact: every convolution is the runtime's own.
    */
   readonly convolutions: "fast" | "exact";
-  /** When state declared here moves, where several batches make one update: the optimizer's moves once an update. */
-  readonly every: "batch" | "update";
+  /** When state declared here moves: the optimizer's once an update. */
+  readonly every: Every;
   child(name: string | number): Scope;
   /** The same scope with other settings. */
-  with(settings: Partial<Pick<Scope, "mode" | "bnGroups" | "convolutions" | "every">>): Scope;
+  with(settings: Partial<Pick<Scope, "mode" | "compute" | "bnGroups" | "convolutions" | "every">>): Scope;
   /** The same scope, its new parameters without updates. */
   frozen(): Scope;
   /** A parameter, made at its first use; later uses (a second view) get the same value. */
@@ -29,6 +38,8 @@ export interface Scope {
   /** A state's latest value: what `update` gave it last, else what entered the step. */
   state(name: string, shape: readonly number[], init: Init): Value;
   update(name: string, next: Value): void;
+  /** x in the type of products; one value is cast once, however often it is read. */
+  narrowed(x: Value): Value;
   /** A queue [K, …] written in a ring; `push` gives the rows that enter it after the step. */
   ring(name: string, shape: readonly number[], init: Init): Value;
   push(name: string, rows: Value): void;
@@ -41,7 +52,7 @@ export interface Scope {
 interface Entry {
   input: Value;
   init: Init;
-  every: "batch" | "update";
+  every: Every;
   next?: Value;
   rows?: Value;
 }
@@ -51,6 +62,8 @@ export interface Collected {
   parameters: Map<string, Parameter>;
   states: Map<string, Entry>;
   scalars: Map<string, Value>;
+  /** Values and their casts to the type of products. */
+  casts: Map<Value, Value>;
 }
 
 /** A root scope and what it collects. `frozen(path)`: parameters that get no update. */
@@ -60,12 +73,13 @@ export function rootScope(
   frozen: (path: string) => boolean = () => false,
   device: Device = "cpu",
 ): { scope: Scope; collected: Collected } {
-  const collected: Collected = { parameters: new Map(), states: new Map(), scalars: new Map() };
+  const collected: Collected = { parameters: new Map(), states: new Map(), scalars: new Map(), casts: new Map() };
   const settings: Settings = {
     path: "",
     dialect,
     device,
     mode,
+    compute: "float32",
     bnGroups: 1,
     convolutions: "fast",
     every: "batch",
@@ -79,9 +93,10 @@ interface Settings {
   dialect: Dialect;
   device: Device;
   mode: Mode;
+  compute: Compute;
   bnGroups: number;
   convolutions: "fast" | "exact";
-  every: "batch" | "update";
+  every: Every;
   frozen: (path: string) => boolean;
   teaching?: { student: Scope; momentum: Value };
 }
@@ -89,9 +104,9 @@ interface Settings {
 const join = (path: string, name: string | number): string => (path ? `${path}.${name}` : String(name));
 
 function makeScope(collected: Collected, settings: Settings): Scope {
-  const { path, dialect, device, mode, bnGroups, convolutions, every, frozen, teaching } = settings;
+  const { path, dialect, device, mode, compute, bnGroups, convolutions, every, frozen, teaching } = settings;
   const origin = { path, dialect, device };
-  const { parameters, states, scalars } = collected;
+  const { parameters, states, scalars, casts } = collected;
 
   const declare = (name: string, shape: readonly number[], init: Init, moves = every): Entry => {
     const full = join(path, name);
@@ -128,6 +143,8 @@ function makeScope(collected: Collected, settings: Settings): Scope {
     path,
     mode,
     dialect,
+    device,
+    compute,
     bnGroups,
     convolutions,
     every,
@@ -148,6 +165,14 @@ function makeScope(collected: Collected, settings: Settings): Scope {
       const entry = entryOf(name);
       checked(join(path, name), next, entry.input.shape as number[]);
       entry.next = next;
+    },
+    narrowed: (x) => {
+      if (compute === "float32" || x.dtype === compute) return x;
+      const known = casts.get(x);
+      if (known?.dtype === compute) return known;
+      const cast = Cast(x, compute);
+      casts.set(x, cast);
+      return cast;
     },
     ring: (name, shape, init) => declare(name, shape, init).input,
     push: (name, rows) => {
