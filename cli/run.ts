@@ -313,6 +313,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   let [epochLoss, epochSteps] = [0, 0];
   const began = performance.now();
   let waited = 0;
+  let reached = startStep;
   const done = await train({
     session,
     batches,
@@ -323,6 +324,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
     epochs: recipe.epochs,
     stopping: o.stopping,
     async onStep(r) {
+      reached = r.step;
       if (!r.applied) tell(`Step ${r.step} had a gradient that is not finite; it changed nothing.`);
       epochLoss += r.metrics.loss!;
       epochSteps++;
@@ -348,6 +350,15 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
       if (epoch % recipe.evaluate.everyEpochs === 0 || epoch === recipe.epochs) await evaluate(epoch);
       if (s === total) await save(s);
     },
+  }).catch(async (error: Error) => {
+    // a step that fails, as where a card has no memory left, has changed nothing
+    const kept = await save(reached).then(
+      () => true,
+      () => false, // the device is lost, or the disk full: the checkpoints before it are there
+    );
+    if (kept) tell(`A checkpoint at step ${reached} is kept; go on with: diptych pretrain --resume --out ${out}`);
+    session.release();
+    throw error;
   });
   if (done < total) {
     await save(done);
