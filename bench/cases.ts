@@ -2,7 +2,7 @@
 import { boundNetwork } from "../graphs/encoder.js";
 import { methods, type MethodName } from "../graphs/methods/index.js";
 import { optimizers, type OptimizerName } from "../graphs/optimizers.js";
-import { trainingStep } from "../graphs/step.js";
+import { trainingStep, type StepOptions } from "../graphs/step.js";
 import type { BackboneName } from "../graphs/backbones/index.js";
 import { random } from "../src/random.js";
 import type { TrainingStep } from "../src/step.js";
@@ -68,6 +68,27 @@ export const cases = {
     size: 32,
   },
 } satisfies Record<string, Case>;
+/** Of `npm run gpu`: at the sizes of the papers. python/gpu_bench.py builds the same. */
+export const gpuCases = {
+  mocov2_r50: {
+    method: "mocov2",
+    options: { queueSize: 65536, hiddenDim: 2048, outDim: 128, bnGroups: 1 },
+    backbone: { name: "resnet50" },
+    batch: 256,
+    size: 224,
+  },
+  densecl_r50: { ...cases.densecl_r50_224, batch: 256 },
+  mocov3_vits: {
+    method: "mocov3",
+    options: { hiddenDim: 4096, outDim: 256 },
+    backbone: { name: "mocoVitSmall" },
+    optimizer: "adamw",
+    batch: 256,
+    size: 224,
+  },
+  aps_vit: { ...cases.aps_vit_32, batch: 512 },
+} satisfies Record<string, Case>;
+
 /** The cases that python/step_bench.py builds too; the others print ours alone. */
 export const withPeer: readonly string[] = ["simclr_r18_32", "mocov2_r18_64", "densecl_r50_224", "aps_vit_32"];
 export type CaseName = keyof typeof cases;
@@ -75,7 +96,10 @@ export type CaseName = keyof typeof cases;
 export function caseStep(
   c: Case,
   dialect: "training" | "portable",
-  { accumulate = 1, optimizer = c.optimizer ?? "sgd" }: { accumulate?: number; optimizer?: OptimizerName } = {},
+  {
+    optimizer = c.optimizer ?? "sgd",
+    ...rest
+  }: { optimizer?: OptimizerName } & Partial<Pick<StepOptions, "accumulate" | "device" | "precision">> = {},
 ): TrainingStep {
   return trainingStep({
     dialect,
@@ -85,8 +109,8 @@ export function caseStep(
     optimizer: optimizers[optimizer] as never,
     optimizerOptions: optimizers[optimizer].defaults,
     batchSize: c.batch,
-    accumulate,
     size: c.size,
+    ...rest,
   });
 }
 

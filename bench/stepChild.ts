@@ -1,15 +1,43 @@
-/** One block of steps of one case in a process of its own; prints one JSON line. */
+/** One block of steps of one case in a process of its own; prints one JSON line. NAME THREADS SECONDS [OPTIONS as JSON] */
+import { execFileSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { packageStep } from "../src/artifacts/index.js";
 import { openEngine } from "../src/engines/native/index.js";
 import { trainingLibrary } from "../src/runtimes.js";
 import { initialTensors } from "../src/step.js";
-import { caseInputs, cases, caseStep, type CaseName } from "./cases.js";
+import type { Precision } from "../graphs/precision.js";
+import type { Device } from "../src/onnx/graph.js";
+import { caseInputs, cases, caseStep, gpuCases, type Case } from "./cases.js";
 
-const [name, threads, seconds] = process.argv.slice(2) as [CaseName, string, string];
-const step = caseStep(cases[name], "training");
-const engine = openEngine({ library: await trainingLibrary(), name: "training", threads: Number(threads) });
+/** Where and how; default the CPU in fp32. */
+export interface ChildOptions {
+  device?: Device;
+  deviceId?: number;
+  libraries?: string;
+  precision?: Precision;
+  /** In place of the case's own. */
+  batch?: number;
+}
+
+const [name, threads, seconds, given = "{}"] = process.argv.slice(2) as [string, string, string, string?];
+const { device = "cpu", deviceId = 0, libraries, precision = "fp32", batch } = JSON.parse(given) as ChildOptions;
+const own = ({ ...cases, ...gpuCases } as Record<string, Case>)[name]!;
+const chosen = { ...own, batch: batch ?? own.batch };
+const step = caseStep(chosen, "training", { device, precision });
+const engine = openEngine({
+  library: await trainingLibrary({ device }),
+  name: "training",
+  device,
+  cuda: { deviceId, libraries, tf32: precision === "tf32" },
+  threads: Number(threads),
+});
 const session = await engine.trainingSession(packageStep(step, initialTensors(step, 0), ["training"]));
+/** Megabytes in use on the card: its arena keeps the most that the steps took. */
+const memory = (): number | null => {
+  if (device === "cpu") return null;
+  const query = ["--query-gpu=memory.used", "--format=csv,noheader,nounits", `--id=${deviceId}`];
+  return Number(execFileSync("nvidia-smi", query, { encoding: "utf8" }));
+};
 const inputs = caseInputs(step);
 const scalars = { lr: 0.03, momentum: 0.999, lossLambda: 0.5 };
 for (let i = 0; i < 2; i++) await session.step(inputs, scalars);
@@ -37,7 +65,8 @@ const rss = process.resourceUsage().maxRSS / 1024;
 process.stdout.write(
   JSON.stringify({
     step_ms_median: median,
-    img_s: (1000 * cases[name].batch) / median,
+    img_s: (1000 * chosen.batch) / median,
+    memory_mb: memory(),
     rss_mb_peak: Math.round(rss),
     other_cpu: Math.max(0, +(others / wall).toFixed(2)),
   }) + "\n",

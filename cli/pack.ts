@@ -12,10 +12,13 @@ import { createGzip } from "node:zlib";
 /** Left out: only the web engine needs it, and it is half of all dependencies. */
 const onlyInBrowsers = "onnxruntime-web";
 
-const launcher = `#!/bin/sh
+const launcher = (script: string): string => `#!/bin/sh
 here=$(cd "$(dirname "$0")" && pwd)
-DIPTYCH_RUNTIMES="$here/runtimes" exec "$here/node" "$here/app/bin/diptych.cjs" "$@"
+DIPTYCH_RUNTIMES="$here/runtimes" exec "$here/node" "$here/app/${script}" "$@"
 `;
+
+/** What npm run gpu needs beside the package: there in a checkout, not where diptych was installed. */
+const bench = ["dist/bench", "dist/test", "bench/python"];
 
 const unpacker = `#!/bin/sh
 # sh unpack.sh [DIR]: puts the parts together in DIR (default ./diptych), from where DIR/diptych runs.
@@ -62,7 +65,7 @@ function resolved(name: string, from: string): string | undefined {
   }
 }
 
-/** A folder of links to what goes into the archive: node, diptych, app/, runtimes/. */
+/** A folder of links to what goes into the archive: node, diptych, gpu where there is a checkout, app/, runtimes/. */
 async function staged(runtime: string): Promise<string> {
   const root = fileURLToPath(new URL("../../", import.meta.url)).replace(/[\\/]$/, "");
   const stage = await mkdtemp(join(tmpdir(), "diptych-pack-"));
@@ -70,9 +73,12 @@ async function staged(runtime: string): Promise<string> {
     await mkdir(join(stage, ...place.slice(0, -1)), { recursive: true });
     await symlink(source, join(stage, ...place));
   };
-  await writeFile(join(stage, "diptych"), launcher, { mode: 0o755 });
+  const runs = (name: string, script: string) => writeFile(join(stage, name), launcher(script), { mode: 0o755 });
+  const checkout = bench.every((folder) => existsSync(join(root, folder)));
+  await runs("diptych", "bin/diptych.cjs");
+  if (checkout) await runs("gpu", "dist/bench/gpu/index.js");
   await link(process.execPath, "node");
-  for (const file of ["package.json", ...(await packageAt(root)).files])
+  for (const file of ["package.json", ...(await packageAt(root)).files, ...(checkout ? bench : [])])
     await link(join(root, file), "app", ...file.split("/"));
   for (const [name, folder] of await dependencies(root)) await link(folder, "app", "node_modules", ...name.split("/"));
   await link(runtime, "runtimes", basename(runtime));

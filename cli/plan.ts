@@ -17,6 +17,7 @@ export interface PlanFlags {
   size?: number;
   limit?: number;
   seed?: number;
+  precision?: string;
   resume: boolean;
   "dry-run"?: boolean;
 }
@@ -53,6 +54,7 @@ function flagged(input: RecipeInput, flags: PlanFlags): RecipeInput {
   if (flags.epochs !== undefined) out.epochs = flags.epochs;
   if (flags["batch-size"] !== undefined) out.batchSize = flags["batch-size"];
   if (flags.seed !== undefined) out.seed = flags.seed;
+  if (flags.precision !== undefined) out.precision = flags.precision as RecipeInput["precision"];
   return out;
 }
 

@@ -9,6 +9,7 @@ import { augmentation, draw, type Draw } from "../graphs/augment.js";
 import { below, boundNetwork, encoderModel, type EncoderInfo } from "../graphs/encoder.js";
 import { methods, type Method } from "../graphs/methods/index.js";
 import { optimizers } from "../graphs/optimizers.js";
+import type { Precision } from "../graphs/precision.js";
 import { trainingStep } from "../graphs/step.js";
 import { packageStep, valuesOf, writeArtifacts, type Manifest } from "../src/artifacts/index.js";
 import { writeSafetensors } from "../src/artifacts/safetensors.js";
@@ -93,12 +94,30 @@ export function stepOf(recipe: Recipe, dialect: Dialect, device: Device = "cpu")
     batchSize: recipe.batchSize,
     accumulate: recipe.accumulate,
     convolutions: recipe.convolutions,
+    precision: recipe.precision,
+    lossScale: recipe.lossScale,
     size: recipe.data.size,
     channels: recipe.data.channels,
     clipNorm,
     clipInfinityNorm,
     clipValue,
   });
+}
+
+/** What a precision comes to without a card. */
+function onCpu(precision: Precision): string | undefined {
+  switch (precision) {
+    case "fp32":
+      return undefined;
+    case "tf32":
+      return "Precision tf32 is a card's; on the CPU it is fp32.";
+    case "fp16":
+      return "On the CPU, float16 is computed in float32 with casts between: slower than fp32, and good for checks alone.";
+    case "bf16":
+      throw new Error("The CPU has no kernels for bfloat16. Take --precision fp32, or --device cuda.");
+    default:
+      return precision satisfies never;
+  }
 }
 
 /** A node that holds up a step on a card. */
@@ -216,6 +235,8 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   if (data.length < imagesPerStep(recipe)) throw new Error(tooLarge(recipe, data.length));
 
   // step
+  const remark = engine.device === "cpu" && onCpu(recipe.precision);
+  if (remark) tell(remark);
   const step = stepOf(recipe, engine.name, engine.device);
   if (engine.device === "cuda") for (const node of withoutCudaKernel(valuesOf(step))) tell(runsOnCpu(node));
   const given = o.init ? await initialWeights(o.init, step, methods[recipe.method.name].encoder, tell) : {};
@@ -227,7 +248,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
     throw new Error(`None of the checkpoints in ${checkpoints} can be read. Start anew with another --out.`);
   if (!o.resume) await writeRecipe(out, recipe, o.recipeName);
   await writeArtifacts(join(out, "artifacts"), artifacts);
-  const session = await engine.trainingSession(artifacts);
+  const session = await engine.trainingSession(artifacts, { tf32: recipe.precision === "tf32" });
   if (saved) {
     checkFits(manifest, saved.tensors, `The checkpoint at step ${saved.progress.step} of ${out}`);
     session.load(saved.tensors);
@@ -301,6 +322,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   let [epochLoss, epochSteps] = [0, 0];
   const began = performance.now();
   let waited = 0;
+  let reached = startStep;
   const done = await train({
     session,
     batches,
@@ -311,6 +333,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
     epochs: recipe.epochs,
     stopping: o.stopping,
     async onStep(r) {
+      reached = r.step;
       if (!r.applied) tell(`Step ${r.step} had a gradient that is not finite; it changed nothing.`);
       epochLoss += r.metrics.loss!;
       epochSteps++;
@@ -336,6 +359,15 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
       if (epoch % recipe.evaluate.everyEpochs === 0 || epoch === recipe.epochs) await evaluate(epoch);
       if (s === total) await save(s);
     },
+  }).catch(async (error: Error) => {
+    // a step that fails, as where a card has no memory left, has changed nothing
+    const kept = await save(reached).then(
+      () => true,
+      () => false, // the device is lost, or the disk full: the checkpoints before it are there
+    );
+    if (kept) tell(`A checkpoint at step ${reached} is kept; go on with: diptych pretrain --resume --out ${out}`);
+    session.release();
+    throw error;
   });
   if (done < total) {
     await save(done);

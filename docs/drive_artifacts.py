@@ -80,13 +80,14 @@ for step in range(steps):
     fetches = readings + [s[1] for s in states]
     check(train_step(session, None, len(feeds), (P * len(feeds))(*[v for _, v in feeds]),
                      len(fetches), (P * len(fetches))(*[v for _, v in fetches])))
-    if readings[-1][0].raw == b"\x01":  # applied: every gradient was finite
-        check(optimizer_step(session, None))
-        for s, own in zip(states, manifest["state"]):
-            if own["at"] == "next":
-                s[0], s[1] = s[1], s[0]
-            else:  # a ring: new rows enter the queue at (step * rows) mod length
-                size, total = len(s[1][0]), len(s[0][0])
-                C.memmove(C.addressof(s[0][0]) + step * size % total, s[1][0], size)
+    applied = readings[-1][0].raw == b"\x01"  # every gradient was finite
+    if applied: check(optimizer_step(session, None))
+    for s, own in zip(states, manifest["state"]):
+        if not applied and own["every"] != "attempt": continue  # a loss scale moves in any case
+        if own["at"] == "next":
+            s[0], s[1] = s[1], s[0]
+        else:  # a ring: new rows enter the queue at (step * rows) mod length
+            size, total = len(s[1][0]), len(s[0][0])
+            C.memmove(C.addressof(s[0][0]) + step * size % total, s[1][0], size)
     check(lazy_reset(session))
     print(f"step {step + 1}: loss {struct.unpack('<f', readings[0][0].raw)[0]:.6f}")

@@ -1,7 +1,7 @@
 /** The exported encoder: the network in evaluation mode with its weights inside, under a contract that any runtime can read. */
 import { constant, input, type Dim, type Value } from "../src/onnx/graph.js";
 import { toModel } from "../src/onnx/model.js";
-import { Div, Sub } from "../src/ops/index.js";
+import { Cast, Div, Sub } from "../src/ops/index.js";
 import { initialTensors } from "../src/step.js";
 import type { Tensors } from "../src/tensor.js";
 import { backbones, type Backbone, type BackboneName } from "./backbones/index.js";
@@ -29,10 +29,14 @@ export function network(name: BackboneName, options: object = {}) {
   return { backbone, options: resolved, width: backbone.width(resolved) };
 }
 
-/** The backbone as methods take it. */
+/** The backbone as methods take it: what it gives has the type of the image. */
 export function boundNetwork(name: BackboneName, given: object = {}): Network {
   const { backbone, options } = network(name, given);
-  return Object.assign(((s, image, tokens) => backbone.forward(s, image, options, tokens)) satisfies Network, {
+  const run: Network = (s, image, tokens) => {
+    const { features, map } = backbone.forward(s, image, options, tokens);
+    return { features: Cast(features, image.dtype), map: Cast(map, image.dtype) };
+  };
+  return Object.assign(run, {
     grid: backbone.grid && ((size: number) => backbone.grid!(options, size)),
   });
 }

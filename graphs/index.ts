@@ -12,6 +12,7 @@ export * from "./methods/index.js";
 export * from "./names.js";
 export * from "./optimizers.js";
 export * from "./places.js";
+export { lossScaleDefaults, precisions, type LossScale, type Precision } from "./precision.js";
 export * from "./probe.js";
 export * from "./segmentation.js";
 export { rootScope, statesOf, type Collected, type Mode, type Scope } from "./scope.js";

@@ -4,6 +4,7 @@ import {
   Add,
   BatchNormalization,
   BatchNormInternal,
+  Cast,
   Clip,
   Concat,
   Conv,
@@ -58,11 +59,15 @@ export interface LinearOptions {
   init?: Init;
   biasInit?: Init;
 }
-/** y = x·Wᵀ + b: x [N,in] or [B,N,in], weight [out,in] */
+/** y = x·Wᵀ + b: x [N,in] or [B,N,in], weight [out,in]. y has the type of x, whatever the product is computed in. */
 export function linear(s: Scope, x: Value, width: number, { bias = true, init, biasInit }: LinearOptions = {}): Value {
   const inner = x.shape.at(-1) as number;
-  const w = s.parameter("weight", [width, inner], init ?? torchDefault(inner));
-  const b = bias ? s.parameter("bias", [width], biasInit ?? torchDefault(inner)) : null;
+  const w = s.narrowed(s.parameter("weight", [width, inner], init ?? torchDefault(inner)));
+  const b = bias ? s.narrowed(s.parameter("bias", [width], biasInit ?? torchDefault(inner))) : null;
+  return Cast(affine(s.narrowed(x), w, b), x.dtype);
+}
+function affine(x: Value, w: Value, b: Value | null): Value {
+  const [width, inner] = w.shape as [number, number];
   if (x.shape.length === 2) return Gemm(x, w, b, { transB: 1 });
   const outer = x.shape.slice(0, -1);
   if (outer.every((d) => typeof d === "number"))
@@ -89,13 +94,40 @@ export function conv(
   const w = s.parameter("weight", [channels, inner, kernel, kernel], init ?? torchDefault(fan));
   const b = bias ? s.parameter("bias", [channels], biasInit ?? torchDefault(fan)) : null;
   const [down, across] = (window.dilations ?? [1, 1]).map((d) => d * Math.floor(kernel / 2)) as [number, number];
-  const full = { pads: [down, across, down, across] as const, ...window };
-  if (s.mode === "train" && s.device === "cpu" && s.convolutions === "fast") {
-    if (suitsProduct(x, w, full)) return convAsProduct(x, w, b, full);
-    if (suitsWinograd(x, w, full)) return b ? Add(winograd(x, w), perChannel(b, x)) : winograd(x, w);
-  }
-  return Conv(x, w, b, full);
+  return convolution(s, x, w, b, { pads: [down, across, down, across], ...window });
 }
+
+/** w ⋆ x (+ b) in the type of x, whatever the product is computed in. */
+export function convolution(s: Scope, x: Value, w: Value, b: Value | null, window: Window): Value {
+  const form = s.mode === "train" ? quickest(s, x, w, window) : Conv;
+  return Cast(form(s.narrowed(x), s.narrowed(w), b && s.narrowed(b), window), x.dtype);
+}
+
+type Convolving = (x: Value, w: Value, b: Value | null, window: Window) => Value;
+/** On the CPU as measured there; on a card, and in 16 bits, the provider's own kernels. bfloat16 has none for ConvGrad. */
+function quickest(s: Scope, x: Value, w: Value, window: Window): Convolving {
+  if (s.compute === "bfloat16" && cutsPatches(x, w, window)) return patchwise;
+  if (s.compute !== "float32" || s.device !== "cpu" || s.convolutions === "exact") return Conv;
+  if (suitsProduct(x, w, window)) return convAsProduct;
+  if (suitsWinograd(x, w, window)) return (v, k, b) => (b ? Add(winograd(v, k), perChannel(b, v)) : winograd(v, k));
+  return Conv;
+}
+
+/** Windows that lie side by side and cover the image. */
+const cutsPatches = (x: Value, w: Value, { strides = [1, 1], pads = [0, 0, 0, 0], group = 1 }: Window): boolean =>
+  group === 1 &&
+  pads.every((p) => p === 0) &&
+  strides.every((stride, i) => stride === w.shape[2 + i] && (x.shape[2 + i] as number) % stride === 0);
+
+/** Each patch as a row: [N·h·w, C·kh·kw] × wᵀ */
+const patchwise: Convolving = (x, w, b) => {
+  const [n, c, height, width] = dims(x) as [number, number, number, number];
+  const [o, , kh, kw] = dims(w) as [number, number, number, number];
+  const [rows, columns] = [height / kh, width / kw];
+  const cut = Transpose(Reshape(x, [n, c, rows, kh, columns, kw]), { perm: [0, 2, 4, 1, 3, 5] });
+  const y = Gemm(Reshape(cut, [n * rows * columns, c * kh * kw]), Reshape(w, [o, -1]), b, { transB: 1 });
+  return Transpose(Reshape(y, [n, rows, columns, o]), { perm: [0, 3, 1, 2] });
+};
 
 /** Largest output map (cells) that convAsProduct is used for. */
 const smallMap = 4;
@@ -194,22 +226,28 @@ function fusedBatchNorm(x: Value, scale: Value, bias: Value, epsilon: number): N
   const [y, mean, inverse] = BatchNormInternal(x, scale, bias, { epsilon });
   return [y, mean, Sub(Div(1, Mul(inverse, inverse)), epsilon)];
 }
-function plainBatchNorm(x: Value, scale: Value, bias: Value, epsilon: number): Normalized {
+function plainBatchNorm(given: Value, scale: Value, bias: Value, epsilon: number): Normalized {
+  const x = Cast(given, "float32");
   const axes = x.shape.flatMap((_, i) => (i === 1 ? [] : [i]));
   const mean = ReduceMean(x, { axes });
   const centred = Sub(x, mean);
   const variance = ReduceMean(Mul(centred, centred), { axes });
   const factor = Div(perChannel(scale, x), Sqrt(Add(variance, epsilon)));
   const flat = (v: Value) => Reshape(v, [-1]);
-  return [Add(Mul(centred, factor), perChannel(bias, x)), flat(mean), flat(variance)];
+  return [Cast(Add(Mul(centred, factor), perChannel(bias, x)), given.dtype), flat(mean), flat(variance)];
 }
+
+/** f in float32, its result in the type of x */
+export const inFloat32 = (x: Value, f: (x: Value) => Value): Value => Cast(f(Cast(x, "float32")), x.dtype);
 
 /** LayerNorm over the last axis, PyTorch names */
 export function layerNorm(s: Scope, x: Value, epsilon = 1e-5): Value {
   const d = x.shape.at(-1) as number;
   const [scale, bias] = [s.parameter("weight", [d], onesInit), s.parameter("bias", [d], zerosInit)];
-  if (s.mode === "train" && s.device === "cpu") return layerNormFromParts(x, scale, bias, epsilon);
-  return LayerNormalization(x, scale, bias, { epsilon })[0];
+  const parts = s.mode === "train" && s.device === "cpu";
+  return inFloat32(x, (v) =>
+    parts ? layerNormFromParts(v, scale, bias, epsilon) : LayerNormalization(v, scale, bias, { epsilon })[0],
+  );
 }
 
 /** GroupNorm (Wu and He, ECCV 2018): x [N,C,H,W] normalised over each group of C/groups channels and all places, PyTorch names */
@@ -222,8 +260,9 @@ export function groupNorm(s: Scope, x: Value, groups = 32, epsilon = 1e-5): Valu
   return Add(Mul(Reshape(normalized, Shape(x)), perChannel(scale, x)), perChannel(bias, x));
 }
 
-/** Exact GELU: x·Φ(x) */
+/** Exact GELU: x·Φ(x). The 8 bits of bfloat16 are too few for its inner sums. */
 export function gelu(s: Scope, x: Value): Value {
+  if (x.dtype === "bfloat16") return inFloat32(x, (v) => gelu(s, v));
   return s.dialect === "training" ? Gelu(x) : Mul(x, Mul(0.5, Add(1, Erf(Mul(x, Math.SQRT1_2)))));
 }
 

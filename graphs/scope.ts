@@ -1,7 +1,10 @@
 /** The one mutable object of graphs/: collects parameters, state and scalars while a graph is built. */
 import { input, show, type Device, type Dialect, type Value } from "../src/onnx/graph.js";
-import { Add, Mul, stopGradient, Sub, trimmed, untrimmed } from "../src/ops/index.js";
-import type { Init, Parameter, State } from "../src/step.js";
+import { Add, Cast, Mul, stopGradient, Sub, trimmed, untrimmed } from "../src/ops/index.js";
+import type { Every, Init, Parameter, State } from "../src/step.js";
+
+/** What the layers' products are computed in. */
+export type Compute = "float32" | "float16" | "bfloat16";
 
 export type Mode = "train" | "eval";
 
@@ -12,6 +15,11 @@ export interface Scope {
   readonly dialect: Dialect;
   /** Where the step will run: what is quickest differs. */
   readonly device: Device;
+  /**
+   * The type that layers compute their products in, and convolutional networks keep their activations in. Parameters, statistics, softmax
+   * and whatever a method does with embeddings stay float32.
+   */
+  readonly compute: Compute;
   /** Batch statistics are taken over this many equal groups of the batch: what several devices do to BatchNorm. */
   readonly bnGroups: number;
   /**
@@ -21,11 +29,13 @@ export interface Scope {
   readonly convolutions: "fast" | "exact";
   /** learned: BatchNorm goes by the batch, and its scale and shift are trained; fixed: it stays as it is, detectron2's FrozenBatchNorm. */
   readonly batchNorms: "learned" | "fixed";
-  /** When state declared here moves, where several batches make one update: the optimizer's moves once an update. */
-  readonly every: "batch" | "update";
+  /** When state declared here moves: the optimizer's once an update. */
+  readonly every: Every;
   child(name: string | number): Scope;
   /** The same scope with other settings. */
-  with(settings: Partial<Pick<Scope, "mode" | "bnGroups" | "convolutions" | "batchNorms" | "every">>): Scope;
+  with(
+    settings: Partial<Pick<Scope, "mode" | "compute" | "bnGroups" | "convolutions" | "batchNorms" | "every">>,
+  ): Scope;
   /** The same scope, its new parameters without updates. */
   frozen(): Scope;
   /** A parameter, made at its first use; later uses (a second view) get the same value. */
@@ -33,6 +43,8 @@ export interface Scope {
   /** A state's latest value: what `update` gave it last, else what entered the step. */
   state(name: string, shape: readonly number[], init: Init): Value;
   update(name: string, next: Value): void;
+  /** x in the type of products; one value is cast once, however often it is read. */
+  narrowed(x: Value): Value;
   /** A queue [K, …] written in a ring; `push` gives the rows that enter it after the step. */
   ring(name: string, shape: readonly number[], init: Init): Value;
   push(name: string, rows: Value): void;
@@ -45,7 +57,7 @@ export interface Scope {
 interface Entry {
   input: Value;
   init: Init;
-  every: "batch" | "update";
+  every: Every;
   next?: Value;
   rows?: Value;
 }
@@ -55,6 +67,8 @@ export interface Collected {
   parameters: Map<string, Parameter>;
   states: Map<string, Entry>;
   scalars: Map<string, Value>;
+  /** Values and their casts to the type of products. */
+  casts: Map<Value, Value>;
 }
 
 /** A root scope and what it collects. `frozen(path)`: parameters that get no update. */
@@ -64,12 +78,13 @@ export function rootScope(
   frozen: (path: string) => boolean = () => false,
   device: Device = "cpu",
 ): { scope: Scope; collected: Collected } {
-  const collected: Collected = { parameters: new Map(), states: new Map(), scalars: new Map() };
+  const collected: Collected = { parameters: new Map(), states: new Map(), scalars: new Map(), casts: new Map() };
   const settings: Settings = {
     path: "",
     dialect,
     device,
     mode,
+    compute: "float32",
     bnGroups: 1,
     convolutions: "fast",
     batchNorms: "learned",
@@ -84,10 +99,11 @@ interface Settings {
   dialect: Dialect;
   device: Device;
   mode: Mode;
+  compute: Compute;
   bnGroups: number;
   convolutions: "fast" | "exact";
   batchNorms: "learned" | "fixed";
-  every: "batch" | "update";
+  every: Every;
   frozen: (path: string) => boolean;
   teaching?: { student: Scope; momentum: Value };
 }
@@ -95,9 +111,10 @@ interface Settings {
 const join = (path: string, name: string | number): string => (path ? `${path}.${name}` : String(name));
 
 function makeScope(collected: Collected, settings: Settings): Scope {
-  const { path, dialect, device, mode, bnGroups, convolutions, batchNorms, every, frozen, teaching } = settings;
+  const { path, dialect, device, mode, compute, bnGroups, convolutions, batchNorms, every, frozen, teaching } =
+    settings;
   const origin = { path, dialect, device };
-  const { parameters, states, scalars } = collected;
+  const { parameters, states, scalars, casts } = collected;
 
   const declare = (name: string, shape: readonly number[], init: Init, moves = every): Entry => {
     const full = join(path, name);
@@ -135,6 +152,7 @@ function makeScope(collected: Collected, settings: Settings): Scope {
     mode,
     dialect,
     device,
+    compute,
     bnGroups,
     convolutions,
     batchNorms,
@@ -156,6 +174,14 @@ function makeScope(collected: Collected, settings: Settings): Scope {
       const entry = entryOf(name);
       checked(join(path, name), next, entry.input.shape as number[]);
       entry.next = next;
+    },
+    narrowed: (x) => {
+      if (compute === "float32" || x.dtype === compute) return x;
+      const known = casts.get(x);
+      if (known?.dtype === compute) return known;
+      const cast = Cast(x, compute);
+      casts.set(x, cast);
+      return cast;
     },
     ring: (name, shape, init) => declare(name, shape, init).input,
     push: (name, rows) => {

@@ -6,6 +6,14 @@ import type { Accumulation, Parameter, TrainingStep } from "../src/step.js";
 import { clipped, globalNorm, type Clipping } from "./clipping.js";
 import type { DrawSpec, Method, Network } from "./methods/index.js";
 import type { Optimizer } from "./optimizers.js";
+import {
+  lossScaleDefaults,
+  lossScaling,
+  precisions,
+  refuseWithoutKernels,
+  type LossScale,
+  type Precision,
+} from "./precision.js";
 import { rootScope, statesOf, type Collected, type Scope } from "./scope.js";
 
 export interface StepOptions extends Clipping {
@@ -23,6 +31,10 @@ export interface StepOptions extends Clipping {
   channels?: number;
   /** Default "fast"; see Scope. */
   convolutions?: Scope["convolutions"];
+  /** Default fp32. */
+  precision?: Precision;
+  /** Of fp16. */
+  lossScale?: Partial<LossScale>;
   /**
    * Batches that make one update, default 1: the update is that of their mean gradient, of one batch so many times larger where the loss
    * is a mean over images (BatchNorm's statistics, and negatives taken from the batch, stay those of each batch).
@@ -33,11 +45,15 @@ export interface StepOptions extends Clipping {
 /** The whole step as values of one graph: `lossGradients` and `updatesOf`, which meet at the gradient. */
 export function trainingStep(o: StepOptions): TrainingStep {
   const { scope: root, collected } = rootScope(o.dialect, "train", undefined, o.device);
-  const scope = root.with({ convolutions: o.convolutions ?? "fast" });
-  const batch = lossGradients(scope, collected, o);
+  const precision = o.precision ?? "fp32";
+  const scope = root.with({ convolutions: o.convolutions ?? "fast", compute: precisions[precision] });
+  const scaling = precision === "fp16" ? lossScaling(root, { ...lossScaleDefaults, ...o.lossScale }) : undefined;
+  const batch = lossGradients(scope, collected, o, scaling);
   const { loss, metrics, gradients, accumulation } = accumulated(batch, o.accumulate ?? 1);
   const { norm, applied } = measured(loss, [...gradients.values()]);
   const updates = updatesOf(scope, gradients, norm, o);
+  scaling?.move(applied);
+  if (precision === "bf16") refuseWithoutKernels([...updates.values()]);
   return {
     dialect: o.dialect,
     inputs: batch.inputs,
@@ -45,7 +61,7 @@ export function trainingStep(o: StepOptions): TrainingStep {
     parameters: [...collected.parameters.values()],
     state: statesOf(collected),
     loss,
-    metrics: { ...metrics, gradNorm: norm },
+    metrics: { ...metrics, gradNorm: norm, ...(scaling && { lossScale: scaling.scale }) },
     applied,
     gradients,
     updates,
@@ -62,7 +78,12 @@ interface Learned {
 }
 
 /** Forward, loss, backward: views and draws → the loss, its metrics, and the gradient of each trainable parameter. */
-function lossGradients(scope: Scope, collected: Collected, o: StepOptions): Learned & { inputs: Value[] } {
+function lossGradients(
+  scope: Scope,
+  collected: Collected,
+  o: StepOptions,
+  scaling?: ReturnType<typeof lossScaling>,
+): Learned & { inputs: Value[] } {
   const method = o.method as unknown as Method<object>;
   const origin = { path: "", dialect: o.dialect, device: o.device };
   const views: DrawSpec[] = method
@@ -74,10 +95,11 @@ function lossGradients(scope: Scope, collected: Collected, o: StepOptions): Lear
   const own = method.embed(scope, o.network, byName, o.methodOptions);
   const { loss, metrics } = method.loss(scope, own, own, o.methodOptions);
   const trainable = [...collected.parameters.values()].filter((p) => p.trainable);
-  const raw = differentiate(
-    loss,
+  const scaled = differentiate(
+    scaling ? Mul(loss, scaling.scale) : loss,
     trainable.map((p) => p.value),
   );
+  const raw = scaling ? scaled.map(scaling.unscaled) : scaled;
   return { inputs, loss, metrics, gradients: new Map(trainable.map((p, i) => [p, raw[i]!])) };
 }
 

@@ -28,13 +28,19 @@ export interface Parameter {
   readonly trainable: boolean;
 }
 
+/**
+ * When state moves, where several batches make one update and where one is refused. batch: `next` of one batch is `input` of the following
+ * (BatchNorm's statistics); update: once an applied update; attempt: once an update, applied or not (a loss scale).
+ */
+export type Every = "batch" | "update" | "attempt";
+
 /** Enters a step as `input`, leaves it as `next` (same shape), or as new `rows` that the engine writes at (step · rows) mod K. */
 export type State = {
   readonly name: string;
   readonly input: Value;
   readonly init: Init;
-  /** Where several batches make one update, `next` of one batch is `input` of the following (BatchNorm's statistics); else it moves once an update. */
-  readonly every?: "batch" | "update";
+  /** When it moves; default update. */
+  readonly every?: Every;
 } & ({ readonly next: Value } | { readonly rows: Value });
 
 /** Gradient accumulation: so many batches make one update. */

@@ -1,6 +1,16 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, truncateSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -71,6 +81,10 @@ describe("diptych runtime pack", function () {
     const { steps, engine } = JSON.parse(run.stdout) as { steps: number; engine: string };
     assert.deepEqual([steps, engine], [2, "training"]);
     assert.ok(existsSync(join(dir, "run", "encoder.onnx")));
+
+    const gpu = bare(join(dir, "there", "gpu"), "--device", "cpu", "--out", "gpu.json");
+    assert.equal(gpu.status, 0, gpu.stderr);
+    assert.equal((JSON.parse(readFileSync(join(dir, "gpu.json"), "utf8")) as { passed: boolean }).passed, true);
 
     truncateSync(join(parcel, parts[0]!), 1e6);
     const torn = bare("sh", join(parcel, "unpack.sh"), "torn");

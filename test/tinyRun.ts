@@ -5,7 +5,7 @@ import type { Shown } from "../graphs/methods/aps.js";
 import { methods, type Method, type MethodName, type Network } from "../graphs/methods/index.js";
 import { optimizers, type OptimizerName } from "../graphs/optimizers.js";
 import type { Scope } from "../graphs/scope.js";
-import { trainingStep } from "../graphs/step.js";
+import { trainingStep, type StepOptions } from "../graphs/step.js";
 import type { Dialect, Value } from "../src/onnx/graph.js";
 import { Add, spatialMean } from "../src/ops/index.js";
 import { random } from "../src/random.js";
@@ -15,7 +15,7 @@ import { tensor, zeros, type Tensors } from "../src/tensor.js";
 const batchSize = 16;
 const size = 16;
 
-const optionsOf = (method: MethodName): object => ({
+export const tinyOptions = (method: MethodName): object => ({
   ...methods[method].defaults,
   hiddenDim: 16,
   outDim: 8,
@@ -43,13 +43,13 @@ const geluResnet: Network = (s, image) => {
 
 /** resnet: BatchNorm, convolutions, ReLU; vit: LayerNorm, attention, GELU; mocoVit: with frozen parameters; geluResnet:
  *  BatchNorm, convolutions, GELU. */
-const networks = {
+export const tinyNetworks = {
   resnet: boundNetwork("resnet18", { stem: "cifar", width: 8 }),
   vit: boundNetwork("vitTiny", { embedDim: 32, depth: 2, numHeads: 2, patchSize: 4 }),
   mocoVit: boundNetwork("mocoVitSmall", { embedDim: 32, depth: 2, numHeads: 2, patchSize: 4, stopGradConv1: true }),
   geluResnet,
 };
-export type TinyNetwork = keyof typeof networks;
+export type TinyNetwork = keyof typeof tinyNetworks;
 
 export function tinyStep(
   method: MethodName,
@@ -59,19 +59,21 @@ export function tinyStep(
   {
     methodOptions,
     batch = batchSize,
-    accumulate,
-  }: { methodOptions?: object; batch?: number; accumulate?: number } = {},
+    ...rest
+  }: { methodOptions?: object; batch?: number } & Partial<
+    Pick<StepOptions, "accumulate" | "device" | "precision" | "lossScale">
+  > = {},
 ): TrainingStep {
   return trainingStep({
     dialect,
     method: methods[method] as never,
-    methodOptions: { ...optionsOf(method), ...methodOptions },
-    network: networks[which],
+    methodOptions: { ...tinyOptions(method), ...methodOptions },
+    network: tinyNetworks[which],
     optimizer: optimizers[optimizer] as never,
     optimizerOptions: optimizers[optimizer].defaults,
     batchSize: batch,
-    accumulate,
     size,
+    ...rest,
   });
 }
 
@@ -99,12 +101,12 @@ export function tinyInputs(method: MethodName, t: number): Tensors {
   const entry = methods[method] as unknown as Method<object>;
   const views: Tensors = {};
   let at = 0;
-  for (const { name, count } of entry.views(optionsOf(method), size))
+  for (const { name, count } of entry.views(tinyOptions(method), size))
     views[name] = tensor("float32", [count, batchSize, 3, size, size], both.subarray(at, (at += count * images)));
   const box = { top: 0, left: 0, height: size, width: size };
   const shown = Array.from({ length: 2 }, () => Array(batchSize).fill({ crop: box, flip: false }) as Shown[]);
-  const drawn = { inner: t % (entry.stepsPerBatch?.(optionsOf(method)) ?? 1), views: { views: shown } };
-  return { ...views, ...entry.draw?.(random(1, "draw", t), optionsOf(method), batchSize, drawn) };
+  const drawn = { inner: t % (entry.stepsPerBatch?.(tinyOptions(method)) ?? 1), views: { views: shown } };
+  return { ...views, ...entry.draw?.(random(1, "draw", t), tinyOptions(method), batchSize, drawn) };
 }
 
 export const tinyScalars = { lr: 0.05, momentum: 0.9, lossLambda: 0.5 };

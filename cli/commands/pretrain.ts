@@ -32,6 +32,10 @@ export default class Pretrain extends Base {
     size: Flags.integer({ min: 1, description: "pixels a side of the views" }),
     limit: Flags.integer({ min: 1, description: "only the first N images" }),
     seed: Flags.integer({ min: 0, description: "decides weights, order and augmentation" }),
+    precision: Flags.string({
+      options: ["fp32", "tf32", "fp16", "bf16"],
+      description: "of products and convolutional activations: fp16 with a loss scale, bf16 for ViTs; default fp32",
+    }),
     init: Flags.string({
       description:
         "start from weights: .pth, .safetensors or .onnx of ours, torchvision, timm, detectron2, or the authors' checkpoint",

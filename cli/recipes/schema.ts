@@ -4,6 +4,7 @@ import { backbones } from "../../graphs/backbones/index.js";
 import type { Clipping } from "../../graphs/clipping.js";
 import { faithfully, methods, type Method } from "../../graphs/methods/index.js";
 import { optimizers } from "../../graphs/optimizers.js";
+import { lossScaleDefaults, precisions, type LossScale, type Precision } from "../../graphs/precision.js";
 import { cachings, datasets, type Caching } from "../../src/data/index.js";
 import { unknownName } from "../../src/names.js";
 import type { Schedule } from "../../src/schedules.js";
@@ -146,6 +147,15 @@ export const recipeSchema = z.strictObject({
   accumulate: positive.default(1),
   /** fast: Winograd's tiles and products over the batch where they are quicker; exact: rounded as the runtime's own convolution. */
   convolutions: z.enum(["fast", "exact"]).default("fast"),
+  /** fp32; on a card also tf32 (products of 10 bits), fp16 (with a loss scale), and for ViTs bf16. */
+  precision: z.enum(Object.keys(precisions) as [Precision, ...Precision[]]).default("fp32"),
+  /** Of fp16: where it starts, and after how many finite steps it doubles. */
+  lossScale: z
+    .strictObject({
+      start: number.positive().default(lossScaleDefaults.start),
+      growthInterval: positive.default(lossScaleDefaults.growthInterval),
+    })
+    .prefault({}),
   epochs: positive,
   seed: z.number().int().nonnegative().default(0),
   pixels: z.enum(["float", "pil"]).default("float"),
@@ -196,6 +206,8 @@ export interface Recipe {
   batchSize: number;
   accumulate: number;
   convolutions: "fast" | "exact";
+  precision: Precision;
+  lossScale: LossScale;
   epochs: number;
   seed: number;
   pixels: "float" | "pil";
@@ -271,7 +283,17 @@ function knownKeys(path: readonly PropertyKey[], input: unknown): string[] {
     ];
   const part = (recipeSchema.shape as Record<string, unknown>)[head as string] as { shape?: object } | undefined;
   return Object.keys(
-    part?.shape ?? { everyEpochs: 0, k: 0, temperature: 0, patches: 0, patchScale: 0, everySteps: 0, keep: 0 },
+    part?.shape ?? {
+      everyEpochs: 0,
+      k: 0,
+      temperature: 0,
+      patches: 0,
+      patchScale: 0,
+      everySteps: 0,
+      keep: 0,
+      start: 0,
+      growthInterval: 0,
+    },
   );
 }
 

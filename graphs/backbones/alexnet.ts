@@ -37,7 +37,7 @@ const layout = [
 function blocks(s: Scope, image: Value, { width, hiddenDim }: AlexNetOptions): Value[] {
   const all = s.child("blocks");
   const outputs: Value[] = [];
-  const last = (): Value => outputs.at(-1) ?? image;
+  const last = (): Value => outputs.at(-1) ?? s.narrowed(image);
   layout.forEach(({ times, halves }, i) => outputs.push(convBlock(all.child(i), last(), times * width, halves)));
   const flat = Reshape(last(), [0, -1]); // [B, 2·width·h·w]
   outputs.push(linearBlock(all.child(5), flat, hiddenDim, 1));

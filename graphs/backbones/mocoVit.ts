@@ -4,8 +4,8 @@
  * head is the projector here.
  */
 import { constant, type Value } from "../../src/onnx/graph.js";
-import { Add, Concat, Conv, MatMul, Reshape, Slice, Transpose } from "../../src/ops/index.js";
-import { layerNorm, xavierUniform, zerosInit } from "../layers.js";
+import { Add, Concat, MatMul, Reshape, Slice, Transpose } from "../../src/ops/index.js";
+import { convolution, layerNorm, xavierUniform, zerosInit } from "../layers.js";
 import type { Scope } from "../scope.js";
 import { block, checkedPatch, initializations, kept, outputs, perImage, type ViTOptions } from "./vit.js";
 import type { Backbone } from "./index.js";
@@ -64,7 +64,7 @@ function embedded(s: Scope, image: Value, o: MocoVitOptions, tokens?: Value): Va
   const own = o.stopGradConv1 ? projection.frozen() : projection;
   const channels = image.shape[1] as number;
   const weight = own.parameter("weight", [d, channels, p, p], xavierUniform(channels * p * p, d));
-  const patches = Conv(image, weight, own.parameter("bias", [d], zerosInit), { strides: [p, p] });
+  const patches = convolution(own, image, weight, own.parameter("bias", [d], zerosInit), { strides: [p, p] });
   const m = patches.shape[2] as number;
   const n = (o.imageSize || (image.shape[2] as number)) / p;
   const init = { name: "values", data: sinCosPositions(n, n, d) } as const;

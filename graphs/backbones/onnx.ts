@@ -51,6 +51,10 @@ function imported(s: Scope, x: Value, w: BatchNormWeights, momentum: number, eps
 }
 
 function forward(s: Scope, image: Value, o: OnnxOptions): Features {
+  if (s.compute !== "float32")
+    throw new Error(
+      `${o.file || "An ONNX backbone"} is trained in float32 alone: its own constants are. Take precision fp32 or tf32.`,
+    );
   const model = readGraph(bytesOf(o));
   const wanted = model.inputs[0]?.shape[1];
   const { values, outputs } = importGraph(model, wanted === 1 ? grey(image) : image, {

@@ -85,7 +85,7 @@ const bottleneck: Block = (s, x, width, stepping, o) => {
 /** Outputs of the stem and of the four stages (C2…C5). */
 export function stages(s: Scope, image: Value, block: Block, depths: readonly number[], o: ResNetOptions): Value[] {
   const wide = o.stem === "imagenet";
-  let x = Relu(convBn(s, nth(1), image, o.width, wide ? 7 : 3, { stride: wide ? 2 : 1, dilation: 1 }, o));
+  let x = Relu(convBn(s, nth(1), s.narrowed(image), o.width, wide ? 7 : 3, { stride: wide ? 2 : 1, dilation: 1 }, o));
   if (wide) x = MaxPool(x, { kernel: [3, 3], strides: [2, 2], pads: [1, 1, 1, 1] })[0];
   const outputs = [x];
   let [reached, dilation] = [wide ? 4 : 1, 1];

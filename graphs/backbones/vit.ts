@@ -5,6 +5,7 @@
 import type { Value } from "../../src/onnx/graph.js";
 import {
   Add,
+  Cast,
   Concat,
   Expand,
   GatherElements,
@@ -19,7 +20,7 @@ import {
   transposed,
   Unsqueeze,
 } from "../../src/ops/index.js";
-import { conv, gelu, layerNorm, linear, xavierUniform, zerosInit, type LinearOptions } from "../layers.js";
+import { conv, gelu, inFloat32, layerNorm, linear, xavierUniform, zerosInit, type LinearOptions } from "../layers.js";
 import type { Scope } from "../scope.js";
 import type { Backbone, Features } from "./index.js";
 
@@ -49,22 +50,21 @@ export function attention(s: Scope, x: Value, o: ViTOptions): Value {
   const [q, k, v] = Split(Transpose(qkv, { perm: [2, 0, 3, 1, 4] }), [1, 1, 1], { axis: 0 }).map((t) =>
     Squeeze(t, [0]),
   ); // [B,H,N,D/H]
-  const weights = Softmax(Mul(MatMul(q!, transposed(k!)), (d / heads) ** -0.5)); // [B,H,N,N]
+  const scores = Mul(MatMul(q!, transposed(k!)), (d / heads) ** -0.5); // [B,H,N,N]
+  const weights = inFloat32(scores, (v) => Softmax(v));
   const mixed = Reshape(Transpose(MatMul(weights, v!), { perm: [0, 2, 1, 3] }), [0, n, d]);
   return linear(s.child("proj"), mixed, d, own);
 }
 
-/** x + attention(norm(x)), then x + mlp(norm(x)) */
+/** x + attention(norm(x)), then x + mlp(norm(x)). What is between a norm and its sum has the type of products. */
 export function block(s: Scope, x: Value, o: ViTOptions): Value {
   const d = x.shape.at(-1) as number;
   const wide = d * o.mlpRatio;
-  const attended = Add(x, attention(s.child("attn"), layerNorm(s.child("norm1"), x, o.epsilon), o));
+  const normed = (name: string, v: Value) => s.narrowed(layerNorm(s.child(name), v, o.epsilon));
+  const attended = Add(x, Cast(attention(s.child("attn"), normed("norm1", x), o), x.dtype));
   const m = s.child("mlp");
-  const hidden = gelu(
-    m,
-    linear(m.child("fc1"), layerNorm(s.child("norm2"), attended, o.epsilon), wide, initial(o, d, wide)),
-  );
-  return Add(attended, linear(m.child("fc2"), hidden, d, initial(o, wide, d)));
+  const hidden = gelu(m, linear(m.child("fc1"), normed("norm2", attended), wide, initial(o, d, wide)));
+  return Add(attended, Cast(linear(m.child("fc2"), hidden, d, initial(o, wide, d)), x.dtype));
 }
 
 /** Pixels a side of a patch, which must divide the image. */

@@ -1,5 +1,6 @@
 /** What a packaged training step is: enough to drive it from any language. */
 import type { Dialect } from "../onnx/graph.js";
+import type { Every } from "../step.js";
 import type { DType, Tensors } from "../tensor.js";
 
 export interface TensorInfo {
@@ -21,8 +22,11 @@ export interface Manifest {
   scalars: string[];
   /** In the order of the training model's graph inputs. */
   parameters: (TensorInfo & { trainable: boolean })[];
-  /** next: `output` replaces the state; ring: `output` [rows, …] is written at row (step · rows) mod shape[0], step = applied steps so far. */
-  state: (TensorInfo & { at: "next" | "ring"; every: "batch" | "update"; output: string; rows?: number })[];
+  /**
+   * next: `output` replaces the state; ring: `output` [rows, …] is written at row (step · rows) mod shape[0], step = applied steps so far.
+   * every: "attempt": `output` replaces the state where the step is not applied, too.
+   */
+  state: (TensorInfo & { at: "next" | "ring"; every: Every; output: string; rows?: number })[];
   /**
    * So many batches make one update; without it, each does. `sums` are zeros for the first batch and the `output` of the batch before for
    * the others; state of `every: "batch"` is fed on from batch to batch too, all else stays as it was before the first. After the last batch
@@ -32,7 +36,7 @@ export interface Manifest {
   accumulation?: { batches: number; sums: (TensorInfo & { output: string })[] };
   loss: string;
   metrics: string[];
-  /** false: a gradient was not finite. Then do not call OptimizerStep, keep the old state, call LazyResetGrad. */
+  /** false: a gradient was not finite. Then do not call OptimizerStep, keep the old state (but every: "attempt"), call LazyResetGrad. */
   applied: string;
   /** What schedules said when the artifacts were built: values of each scalar at the named steps. */
   schedules?: Record<string, { step: number[]; value: number[] }>;

@@ -251,6 +251,7 @@ const storageOf = {
   float32: "Float",
   float64: "Double",
   float16: "Half",
+  bfloat16: "BFloat16",
   int64: "Long",
   int32: "Int",
   int8: "Char",

@@ -1,10 +1,11 @@
 /** safetensors: 8 bytes of header length, a JSON header, then raw little-endian tensors. Only those three; no code runs. */
-import { bytesOf, fromBytes, sizeOf, zeros, type DType, type Tensor, type Tensors } from "../tensor.js";
+import { bytesOf, fromBytes, toFloat32, type DType, type Tensor, type Tensors } from "../tensor.js";
 
 const names = {
   float64: "F64",
   float32: "F32",
   float16: "F16",
+  bfloat16: "BF16",
   int64: "I64",
   int32: "I32",
   int8: "I8",
@@ -70,14 +71,10 @@ export function readHeader(bytes: Uint8Array): { header: object; start: number }
 function decoded(name: string, dtype: string, shape: number[], raw: Uint8Array): Tensor {
   if (dtype === "BF16") return fromBfloat16(shape, raw);
   const known = dtypeByName[dtype];
-  if (!known) throw new Error(`"${name}" has dtype ${dtype}; this reads BF16, ${Object.values(names).join(", ")}.`);
+  if (!known) throw new Error(`"${name}" has dtype ${dtype}; this reads ${Object.values(names).join(", ")}.`);
   return fromBytes(known, shape, raw);
 }
 
-/** bfloat16 is the upper half of a float32. */
-export function fromBfloat16(shape: readonly number[], raw: Uint8Array): Tensor {
-  const t = zeros("float32", shape);
-  const bits = new Uint32Array(t.data.buffer, 0, sizeOf(shape));
-  for (let i = 0; i < bits.length; i++) bits[i] = ((raw[2 * i]! | (raw[2 * i + 1]! << 8)) << 16) >>> 0;
-  return t;
-}
+/** float32 from the bytes of bfloat16. */
+export const fromBfloat16 = (shape: readonly number[], raw: Uint8Array): Tensor =>
+  toFloat32(fromBytes("bfloat16", shape, raw));

@@ -12,6 +12,8 @@ export interface SessionOptions {
    * MoCo-v2's on 2 threads took 300 ms instead of 375), others do not, since decoding shares the cores.
    */
   spin?: boolean;
+  /** On a card: products of 10 bits in place of 23. Default the engine's, which is off. */
+  tf32?: boolean;
   /** Graph optimisation level. Default "all". */
   optimization?: "off" | "basic" | "extended" | "all";
 }
@@ -32,7 +34,7 @@ export interface Session {
 export interface TrainingSession {
   /**
    * One batch. With the last batch of an update (each, unless the step accumulates) parameters are updated and state advances, and `applied`
-   * says so; false: a gradient was not finite, and nothing has changed. Before the last batch it is absent.
+   * says so; false: a gradient was not finite, and nothing has changed but a loss scale. Before the last batch it is absent.
    */
   step(inputs: Tensors, scalars: Record<string, number>): Promise<{ applied?: boolean }>;
   /** Loss and metrics of the last update. */

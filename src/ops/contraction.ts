@@ -2,7 +2,7 @@
 import { constant, rank, type Dim, type Type, type Value } from "../onnx/graph.js";
 import { apply, op, type Vjp } from "./op.js";
 import { broadcast, isNumber, product, sameDtypes, windowed } from "./infer.js";
-import { Mul } from "./elementwise.js";
+import { Cast, Mul } from "./elementwise.js";
 import { Concat, Expand, Pad, Reshape, ScatterElements, Slice, Split, Transpose } from "./movement.js";
 import { ReduceMean, ReduceSum } from "./reduction.js";
 import { unbroadcast } from "./unbroadcast.js";
@@ -240,22 +240,23 @@ const pooled = (x: Type, attributes: object): Type => ({
 /** Largest of each window → [y, flat indices over N·C·H·W (int64)]    dx = g added at the indices */
 export const MaxPool = (x: Value, pooling: Pooling): [Value, Value] =>
   apply(maxPool, [x], poolWindow(pooling)) as unknown as [Value, Value];
+const scattered: Vjp = ([given], [x], [, indices]) => {
+  const g = given!.dtype === "float16" ? Cast(given!, "float32") : given!; // the CPU adds no 16 bits there
+  const zeros = Expand(constant([], 0, g.dtype), [product(x!.shape as number[])]);
+  const dx = ScatterElements(zeros, Reshape(indices!, [-1]), Reshape(g, [-1]), { axis: 0, reduction: "add" });
+  return [Cast(Reshape(dx, x!.shape as number[]), given!.dtype)];
+};
 const maxPool = op("MaxPool", {
   infer: ([x], attributes) => {
     const y = pooled(x!, attributes);
     return [y, { dtype: "int64", shape: y.shape }];
   },
-  vjp: ([g], [x], [, indices]) => {
-    const n = product(x!.shape as number[]);
-    const zeros = Expand(constant([], 0, g!.dtype), [n]);
-    return [
-      Reshape(
-        ScatterElements(zeros, Reshape(indices!, [-1]), Reshape(g!, [-1]), { axis: 0, reduction: "add" }),
-        x!.shape as number[],
-      ),
-    ];
-  },
-  fused: ([g], [x], [, indices], attributes) => [apply(maxPoolGrad(x!), [g!, indices!], attributes)[0]!],
+  vjp: scattered,
+  // in float32 alone: the library puts casts around the kernel for 16 bits, loses the shape of dx there, and the process with it
+  fused: (g, inputs, outputs, attributes) =>
+    inputs[0]!.dtype === "float32"
+      ? [apply(maxPoolGrad(inputs[0]!), [g[0]!, outputs[1]!], attributes)[0]!]
+      : scattered(g, inputs, outputs, attributes),
   fusedOn: ["cpu"],
 });
 /** dx takes its shape from the output's declared type, so the op carries it. */

@@ -248,4 +248,4 @@ const SigmoidGrad = fusedPair("SigmoidGrad");
 const TanhGrad = fusedPair("TanhGrad");
 
 const asValue = (v: Operand, dtype: DType): Value => (typeof v === "number" ? constant([], v, dtype) : v);
-const isFloat = (d: DType): boolean => d === "float32" || d === "float64" || d === "float16";
+const isFloat = (d: DType): boolean => d.includes("float");

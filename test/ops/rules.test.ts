@@ -1,62 +1,15 @@
 import assert from "node:assert/strict";
-import { gradients } from "../../src/autodiff.js";
 import type { NativeEngine } from "../../src/engines/native/index.js";
-import { constantOf, dims, input, type Dialect, type Value } from "../../src/onnx/graph.js";
-import { Mul, ReduceSum } from "../../src/ops/index.js";
-import { random, type Random } from "../../src/random.js";
-import { tensor, type DType, type Tensor, type Tensors } from "../../src/tensor.js";
+import { dims, type Dialect } from "../../src/onnx/graph.js";
+import { random } from "../../src/random.js";
+import { tensor, type DType, type Tensor } from "../../src/tensor.js";
 import { plainOnTraining } from "../engine.js";
 import { evaluate } from "../evaluate.js";
-import { samples, type Input, type Sample } from "./samples.js";
-
-const seed = 7;
-
-function drawn(r: Random, { shape, low = -2, high = 2, below, apart }: Input, dtype: DType): Tensor {
-  const n = shape.reduce((a, b) => a * b, 1);
-  if (below !== undefined)
-    return tensor(
-      "int64",
-      shape,
-      Array.from({ length: n }, () => r.integer(below)),
-    );
-  if (apart !== undefined)
-    return tensor(
-      dtype,
-      shape,
-      Array.from(r.permutation(n), (v) => (v - n / 2) * apart),
-    );
-  return tensor(
-    dtype,
-    shape,
-    Array.from({ length: n }, () => r.uniform(low, high)),
-  );
-}
-
-interface Drawn {
-  inputs: Value[];
-  feeds: Tensors;
-  /** indices of the inputs that have a gradient */
-  free: number[];
-}
-function prepared(sample: Sample, dtype: DType, dialect: Dialect, salt: string): Drawn {
-  const r = random(seed, salt);
-  const tensors = sample.inputs.map((i) => drawn(r, i, dtype));
-  const inputs = tensors.map((t, i) => input(`x${i}`, t.dtype, t.shape, { path: "sample", dialect }));
-  return {
-    inputs,
-    feeds: Object.fromEntries(tensors.map((t, i) => [`x${i}`, t])),
-    free: tensors.flatMap((t, i) => (t.dtype === dtype ? [i] : [])),
-  };
-}
+import { like, prepared, reversed, seed } from "./reversed.js";
+import { samples, type Sample } from "./samples.js";
 
 const dot = (a: Tensor, b: Tensor): number =>
   Array.from(a.data as Float64Array, (v, i) => v * Number(b.data[i])).reduce((s, v) => s + v, 0);
-const like = (r: Random, t: Tensor): Tensor =>
-  tensor(
-    t.dtype,
-    t.shape,
-    Array.from({ length: t.data.length }, () => r.uniform(-1, 1)),
-  );
 const moved = (x: Tensor, v: Tensor, h: number): Tensor =>
   tensor(
     x.dtype,
@@ -64,22 +17,12 @@ const moved = (x: Tensor, v: Tensor, h: number): Tensor =>
     Array.from(x.data as Float64Array, (a, i) => a + h * Number(v.data[i])),
   );
 
-/** Gradients of ⟨g, f(x)⟩ for a random g, with the output. */
+/** A sample's output and gradients. */
 async function reverse(engine: NativeEngine, sample: Sample, dtype: DType, dialect: Dialect, salt: string) {
-  const { inputs, feeds, free } = prepared(sample, dtype, dialect, salt);
-  const y = sample.build(...inputs);
-  const g = like(
-    random(seed, salt, "g"),
-    tensor(dtype, dims(y), Array<number>(dims(y).reduce((a, b) => a * b, 1)).fill(0)),
-  );
-  const loss = ReduceSum(Mul(y, constantOf(g)), { keepdims: 0 });
-  const dx = gradients(
-    loss,
-    free.map((i) => inputs[i]!),
-  );
-  const out = await evaluate(engine, inputs, { y, ...Object.fromEntries(dx.map((d, k) => [`d${free[k]}`, d])) }, feeds);
-  assert.deepEqual([...out.y!.shape], dims(y), "the inferred shape is the runtime's");
-  return { inputs, feeds, free, y, g, out };
+  const graph = reversed(sample, dtype, dialect, salt);
+  const out = await evaluate(engine, graph.inputs, graph.outputs, graph.feeds);
+  assert.deepEqual([...out.y!.shape], dims(graph.y), "the inferred shape is the runtime's");
+  return { ...graph, out };
 }
 
 /** ⟨v, Jᵀg⟩ against ⟨g, (f(x + hv) − f(x − hv))/2h⟩, second or fourth order. */

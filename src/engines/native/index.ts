@@ -49,7 +49,7 @@ export function openEngine({
   const settings = (o: SessionOptions = {}): Settings => ({
     ...o,
     threads: o.threads ?? threads,
-    ...(device === "cuda" && { cuda }),
+    ...(device === "cuda" && { cuda: { ...cuda, tf32: o.tf32 ?? cuda.tf32 } }),
   });
   return {
     name,

@@ -69,10 +69,8 @@ export async function openPortable(api: Api, artifacts: Artifacts, settings: Set
         );
         if (!state.complete()) return {};
         const applied = readings.applied();
-        if (applied) {
-          for (const p of trainable) p.advance();
-          state.advance();
-        }
+        if (applied) for (const p of trainable) p.advance();
+        state.advance(applied);
         return { applied };
       } finally {
         for (const v of given) v.release();

@@ -21,6 +21,8 @@ export class PingPong {
     readonly name: string,
     start: Tensor,
     private readonly moves = 1,
+    /** It moves where the update is refused, too. */
+    readonly always = false,
   ) {
     this.kept = ortTensor(api, copyOf(start));
     this.written = Array.from({ length: Math.min(2, moves) }, () => ortTensor(api, zeros(start.dtype, start.shape)));
@@ -39,6 +41,7 @@ export class PingPong {
 
 /** A queue in one buffer, and the rows that each batch of an update makes for it: all enter together, when the update is applied. */
 class Ring {
+  readonly always = false;
   readonly kept: OrtTensor;
   private readonly rows: OrtTensor[];
 
@@ -97,7 +100,7 @@ export class StateSet {
     this.slots = manifest.state.map((s) => {
       const start = needed(initial, s.name, s.shape);
       if (s.at === "ring") return new Ring(api, s.name, start, s.rows!, this.batches);
-      return new PingPong(api, s.name, start, s.every === "batch" ? this.batches : 1);
+      return new PingPong(api, s.name, start, s.every === "batch" ? this.batches : 1, s.every === "attempt");
     });
     this.sums = (manifest.accumulation?.sums ?? []).map((s) => new Sum(api, s));
     if (initial[stepName]) this.step = Number(initial[stepName].data[0]);
@@ -112,10 +115,10 @@ export class StateSet {
     return this.batch === 0;
   }
 
-  /** After an applied update: what its last batch wrote is kept, new rows enter the rings at (step · rows) mod K. */
-  advance(): void {
-    for (const s of this.slots) s.advance(this.step);
-    this.step++;
+  /** After an update: where it is applied, what its last batch wrote is kept, and new rows enter the rings at (step · rows) mod K. */
+  advance(applied: boolean): void {
+    for (const s of this.slots) if (applied || s.always) s.advance(this.step);
+    if (applied) this.step++;
   }
 
   tensors(): Tensors {

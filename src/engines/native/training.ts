@@ -65,10 +65,8 @@ export async function openTraining(api: Api, artifacts: Artifacts, settings: Set
         await api.call(t.TrainStep, session, null, feeds.length, feeds, fetches.length, fetches);
         if (!state.complete()) return {};
         const applied = readings.applied();
-        if (applied) {
-          await api.call(t.OptimizerStep, session, null);
-          state.advance();
-        }
+        if (applied) await api.call(t.OptimizerStep, session, null);
+        state.advance(applied);
         return { applied };
       } finally {
         api.check(t.LazyResetGrad(session));
