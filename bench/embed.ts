@@ -49,7 +49,7 @@ async function measured(images: number, round: () => Promise<unknown>): Promise<
   return { speed: (1000 * images) / wall, cpu: cpu / 1e6 / images };
 }
 
-export async function main([encoderFile, folder = samples, count = "256"]: string[]): Promise<void> {
+export async function main([encoderFile, folder = samples, count = "1000"]: string[]): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "bench-embed-"));
   const engine = openEngine({ library: portableLibrary(), name: "portable", threads: availableParallelism() });
   const encoder = await encoderAt(encoderFile ?? freshEncoder(join(dir, "encoder.onnx")), {});
