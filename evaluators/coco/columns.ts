@@ -1,4 +1,5 @@
 /** What an evaluation holds: one column a property, one row an object, in the order of the file. */
+import { constants } from "node:buffer";
 import { areaOf, boundsOf, compress, expand } from "./rle.js";
 
 /** What is compared. */
@@ -75,9 +76,9 @@ export class Masks {
   private counts = new Uint32Array(1 << 12);
   private box = new Float64Array(4);
 
-  /** Room for so many bytes of text, of which only those that are written take memory. */
+  /** Room for so many bytes of text, or as many as an array has; only those that are written take memory. */
   constructor(bytes: number) {
-    this.text = new Uint8Array(bytes);
+    this.text = new Uint8Array(Math.min(bytes, constants.MAX_LENGTH));
   }
 
   isPolygon = (i: number): boolean => this.first.data[i]! >= 0;
@@ -90,6 +91,10 @@ export class Masks {
     height: number,
     width: number,
   ): { covered: number; area: number; box: Float64Array } {
+    if (this.used + length > this.text.length)
+      throw new Error(
+        `Mask ${i}: run lengths of all masks have more than the ${this.text.length} bytes that one array holds.`,
+      );
     if (this.counts.length < length) this.counts = new Uint32Array(2 * length);
     const n = expand(this.text, this.used, this.used + length, this.counts, 0);
     let covered = 0;

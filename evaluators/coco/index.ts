@@ -46,11 +46,11 @@ export function cocoEval(
   const categories = useCategories ? selectedCategories(gt, parameters) : [{ id: -1, name: "" }];
   const [K, images] = [categories.length, gt.images.id.length];
   const [truths, found] = [classesOf(gt, gt, parameters), classesOf(dt, gt, parameters)];
-  /** By image, in it by category as listed (which matters where they are one) and place in the file: the order of ties. */
+  const listed = gt.categories.map(({ id }, c) => parameters.categories?.indexOf(id) ?? c);
+  /** By image, in it (which matters where categories are one) by category as listed and place in the file: the order of ties. */
   const inOrder = ({ length, category, image }: GroundTruth | Detections) => {
-    const listed = gt.categories.map(({ id }, c) => parameters.categories?.indexOf(id) ?? c);
-    const place = category.map((c) => listed[c] ?? -1);
-    return byKey(useCategories ? allRows(length) : byKey(allRows(length), place, listed.length), image, images);
+    const place = () => category.map((c) => listed[c] ?? -1);
+    return byKey(useCategories ? allRows(length) : byKey(allRows(length), place(), listed.length), image, images);
   };
   const ranked = byScore(inOrder(dt), dt.score);
   const byImage = split(byKey(ranked, dt.image, images), found, K);

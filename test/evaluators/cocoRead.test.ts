@@ -52,6 +52,21 @@ describe("the JSON reader", () => {
     r.finish();
     assert.equal(found, 7);
   });
+  it("skips any value, through any window", () =>
+    fc.assert(
+      fc.property(
+        fc.jsonValue(),
+        fc.integer({ min: 1, max: 40 }),
+        fc.integer({ min: 0, max: 4 }),
+        (value, window, space) => {
+          const r = new JsonReader(source(JSON.stringify([[value], 7], null, space)), window);
+          let last = NaN;
+          r.each("list", (i) => (i === 0 ? r.skip() : (last = r.number())));
+          r.finish();
+          assert.equal(last, 7);
+        },
+      ),
+    ));
 });
 
 describe("COCO's files", () => {
@@ -108,6 +123,11 @@ describe("COCO's files", () => {
     );
     assert.deepEqual([...data.image, ...data.category], [0, 0]);
     assert.deepEqual([data.masks!.height.data[0], data.masks!.width.data[0]], [30, 40]);
+  });
+
+  it("takes a file of more bytes than an array may have", () => {
+    const long = { ...source(result('"bbox": [1, 2, 3, 4]')), size: 2 ** 40 };
+    assert.equal(readDetections(long, truth, "bbox").data.length, 1);
   });
 
   it("streams results far larger than the memory it may use", function () {
