@@ -1,6 +1,7 @@
 /** What the inference commands are given: an encoder, a folder or photographs. */
 import { readFile } from "node:fs/promises";
 import sharp from "sharp";
+import { cachedFeatures } from "../../evaluators/featureCache.js";
 import { preprocessingOf, type Preprocessing } from "../../evaluators/features.js";
 import { cifarFolder } from "../../src/data/cifar10.js";
 import { cached } from "../../src/data/cached.js";
@@ -9,7 +10,7 @@ import { datasets, type Dataset } from "../../src/data/index.js";
 import { readModel } from "../../src/onnx/model.js";
 import { zeros, type Tensor } from "../../src/tensor.js";
 import type { Channels } from "../../src/views.js";
-import { readableOnly } from "../folder.js";
+import { readability, readableOnes } from "../folder.js";
 
 export interface EncoderFlags {
   size?: number;
@@ -54,15 +55,22 @@ const splitOf = (root: string, split: "train" | "val", channels: Channels): Prom
     channels,
   });
 
-/** A split's images that can be read, decoded once and kept; the others are named and left out. */
+/** A split's images that can be read, decoded once and kept; the others are named and left out. With `cache`, which ones is remembered. */
 export async function readable(
   root: string,
   split: "train" | "val",
-  channels: Channels,
-  say: (line: string) => void,
+  { channels, cache, say }: { channels: Channels; cache: boolean; say(line: string): void },
 ): Promise<Dataset | undefined> {
   const data = await splitOf(root, split, channels);
-  return data && readableOnly(await cached(data, "memory"), say);
+  if (!data) return undefined;
+  const images = await cached(data, "memory");
+  let looked = false;
+  const { data: marks } = await cachedFeatures(cache ? ["readable"] : undefined, images, async () => {
+    looked = true;
+    return { data: Float32Array.from(await readability(images, say)), length: images.length, width: 1 };
+  });
+  if (!looked) marks.forEach((mark, i) => mark || say(`${images.key(i)} could not be read and is left out.`));
+  return readableOnes(images, marks);
 }
 
 /** Every image of a folder, as the encoder takes them: its train split, where it has one. */
