@@ -12,11 +12,11 @@ import {
 } from "../evaluators/features.js";
 import { evaluators } from "../evaluators/index.js";
 import { testShare } from "../evaluators/split.js";
-import { encoderModel, initialWeights, type EncoderInfo } from "../graphs/encoder.js";
+import { encoderModel, initialWeights, networkIn, type EncoderInfo } from "../graphs/encoder.js";
 import type { Dataset } from "../src/data/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
 import { oneOf } from "../src/names.js";
-import { readInitializers, readModel } from "../src/onnx/model.js";
+import { readModel } from "../src/onnx/model.js";
 import { imagenetStatistics, statisticsOf, type Channels } from "../src/views.js";
 import { encoderAt, readable } from "./inference/source.js";
 
@@ -72,7 +72,7 @@ export async function judged(
           return extractFeatures(engine, bytes, imageBatches(engine, all, q, 64, place), all.length);
         }),
     });
-    return { engine, classes, train: of(train), test: test && of(test), network: networkOf(bytes), say: flags.say };
+    return { engine, classes, train: of(train), test: test && of(test), network: networkIn(bytes), say: flags.say };
   };
   const own = seen(encoder, p);
   const random = own.network && seen(randomEncoder(own.network.info), p);
@@ -120,11 +120,6 @@ async function labelledData({ data: root, cache, say }: EvaluateFlags, channels:
     return { images, labels: images.labels.map((c) => index[c]!) };
   };
   return { train: labelled(train!), test: val && labelled(val), classes };
-}
-
-function networkOf(encoder: Uint8Array): Subject["network"] {
-  const { diptych } = readModel(encoder).metadata;
-  return diptych ? { info: JSON.parse(diptych) as EncoderInfo, tensors: readInitializers(encoder) } : undefined;
 }
 
 const randomEncoder = (info: EncoderInfo): Uint8Array => encoderModel(info, initialWeights(info, 0));
