@@ -1,5 +1,6 @@
 /** diptych evaluate: an encoder file and a folder in; a table with the rows that a score needs beside it out. */
 import { createHash } from "node:crypto";
+import { augmentedViews, featuresOf, type Bag } from "../evaluators/bag.js";
 import type { DenseEvaluator, Evaluator, LabelledImages, Metrics, Split, Subject } from "../evaluators/evaluator.js";
 import { cachedFeatures } from "../evaluators/featureCache.js";
 import {
@@ -11,13 +12,13 @@ import {
 } from "../evaluators/features.js";
 import { evaluators } from "../evaluators/index.js";
 import { testShare } from "../evaluators/split.js";
-import { encoderModel, initialWeights, type EncoderInfo } from "../graphs/encoder.js";
+import { encoderModel, initialWeights, networkIn, type EncoderInfo } from "../graphs/encoder.js";
 import type { Dataset } from "../src/data/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
 import { oneOf } from "../src/names.js";
 import { readModel } from "../src/onnx/model.js";
 import { imagenetStatistics, statisticsOf, type Channels } from "../src/views.js";
-import { encoderAt, networkOf, ownNetwork, readable } from "./inference/source.js";
+import { encoderAt, ownNetwork, readable } from "./inference/source.js";
 import { transferred } from "./transfer.js";
 
 export interface EvaluateFlags {
@@ -28,6 +29,9 @@ export interface EvaluateFlags {
   picture?: string;
   /** Where it writes what it found, for coco-eval or voc-eval. */
   results?: string;
+  /** Patches of each image whose features are averaged, and the share of its area that each covers. */
+  patches: number;
+  "patch-scale": number;
   cache: boolean;
   size?: number;
   resize?: number;
@@ -61,28 +65,36 @@ export async function judged(
   encoderFile: string,
   flags: EvaluateFlags,
 ): Promise<Verdict> {
+  if (flags.patches > 1 && evaluator.judges !== "features")
+    throw new Error("--patches averages features; this judge trains the network on whole images. Leave it out.");
   if (evaluator.judges === "places") return transferred(engine, evaluator, options, encoderFile, flags);
   for (const flag of ["out", "picture", "results"] as const)
     if (flags[flag]) throw new Error(`--${flag} keeps what a judge of places found; this judge gives numbers alone.`);
   const { bytes: encoder, preprocessing: p } = await encoderAt(encoderFile, flags);
-  const { train, test, classes } = await labelledData(flags.data, p.channels, flags.say);
+  const bag: Bag = { patches: flags.patches, scale: flags["patch-scale"] };
+  const { train, test, classes } = await labelledData(flags, p.channels);
   const seen = (bytes: Uint8Array, q: Preprocessing): Subject => {
     const of = ({ images, labels }: LabelledImages): Split => ({
       images,
       labels,
       features: once(() =>
-        cachedFeatures(flags.cache ? [bytes, JSON.stringify(q)] : undefined, images, () =>
-          extractFeatures(engine, bytes, imageBatches(engine, images, q), images.length),
+        cachedFeatures(flags.cache ? [bytes, JSON.stringify({ ...q, ...bag })] : undefined, images, () =>
+          featuresOf(engine, bytes, images, q, bag),
         ),
       ),
+      views: (count) =>
+        cachedFeatures(flags.cache ? [bytes, JSON.stringify({ ...q, views: count })] : undefined, images, () => {
+          const { all, place } = augmentedViews(images, count, q.size);
+          return extractFeatures(engine, bytes, imageBatches(engine, all, q, 64, place), all.length);
+        }),
     });
-    return { engine, classes, train: of(train), test: test && of(test), network: networkOf(bytes), say: flags.say };
+    return { engine, classes, train: of(train), test: test && of(test), network: networkIn(bytes), say: flags.say };
   };
   const own = seen(encoder, p);
   const random = own.network && seen(randomEncoder(own.network.info), p);
   const side = Math.min(p.size, thumbnailSide);
   const thumbnail: Preprocessing = { size: side, resize: side, channels: p.channels };
-  const pixels = pixelSubject(engine, own, thumbnail);
+  const pixels = pixelSubject(engine, own, thumbnail, flags.cache);
 
   const rows: Row[] = [];
   const add = async (name: string, key: string, judge: Evaluator<object>, subject: Subject, with_: object) =>
@@ -100,15 +112,16 @@ export async function judged(
     const { finetune } = evaluators;
     await add("supervised", "supervised", finetune as never, random, { ...finetune.defaults, ...finetune.fromScratch });
   }
-  return { notes: [...(await notesOf(own, pixels, encoder, p, thumbnail)), evaluator.protocol(options)], rows };
+  return { notes: [...(await notesOf(own, pixels, encoder, p, bag, thumbnail)), evaluator.protocol(options)], rows };
 }
 
 /** Raw pixels are compared at most at this size: 3,072 numbers an image. */
 const thumbnailSide = 32;
 
 /** Training and test images with labels over the same classes. */
-async function labelledData(root: string, channels: Channels, say: (line: string) => void) {
-  const [train, val] = [await readable(root, "train", channels, say), await readable(root, "val", channels, say)];
+async function labelledData({ data: root, cache, say }: EvaluateFlags, channels: Channels) {
+  const split = (name: "train" | "val") => readable(root, name, { channels, cache, say });
+  const [train, val] = [await split("train"), await split("val")];
   const { classes } = train!;
   if (!train!.labels || !classes)
     throw new Error(`${root} has no labels to judge by: it needs a folder for each of two or more classes.`);
@@ -127,12 +140,20 @@ async function labelledData(root: string, channels: Channels, say: (line: string
 const randomEncoder = (info: EncoderInfo): Uint8Array => encoderModel(info, initialWeights(info, 0));
 
 /** Channels are centred and scaled by ImageNet's statistics. */
-function pixelSubject(engine: NativeEngine, like: Subject, p: Preprocessing): Subject {
+function pixelSubject(engine: NativeEngine, like: Subject, p: Preprocessing, cache: boolean): Subject {
   const { mean, std } = statisticsOf(imagenetStatistics, p.channels);
   const of = ({ images, labels }: Split): Split => ({
     images,
     labels,
-    features: once(() => pixelFeatures(imageBatches(engine, images, p), images.length, mean, std)),
+    features: once(() =>
+      cachedFeatures(cache ? ["pixels", JSON.stringify(p)] : undefined, images, () =>
+        pixelFeatures(imageBatches(engine, images, p), images.length, mean, std),
+      ),
+    ),
+    views: (count) => {
+      const { all, place } = augmentedViews(images, count, p.size);
+      return pixelFeatures(imageBatches(engine, all, p, 64, place), all.length, mean, std);
+    },
   });
   return { ...like, train: of(like.train), test: like.test && of(like.test), network: undefined };
 }
@@ -148,6 +169,7 @@ async function notesOf(
   pixels: Subject,
   encoder: Uint8Array,
   p: Preprocessing,
+  bag: Bag,
   thumbnail: Preprocessing,
 ): Promise<string[]> {
   const { outputs } = readModel(encoder);
@@ -160,10 +182,14 @@ async function notesOf(
     : p.normalize
       ? `by mean ${p.normalize.mean.join(" ")}, std ${p.normalize.std.join(" ")}`
       : "not at all";
+  const shown =
+    bag.patches > 1
+      ? `mean over ${bag.patches} patches of ${bag.scale} of the area at ${p.size} px`
+      : `short side ${p.resize}, centre crop ${p.size}`;
   const twins = duplicates(await pixels.train.features(), await pixels.test?.features());
   return [
     `${split}, ${classes.length} classes`,
-    `output "${output.name}"${output.shape.length > 2 ? ", averaged over its cells" : ""}; BatchNorm in evaluation mode; short side ${p.resize}, centre crop ${p.size}, normalised ${normalized}; raw pixels at ${thumbnail.size} px`,
+    `output "${output.name}"${output.shape.length > 2 ? ", averaged over its cells" : ""}; BatchNorm in evaluation mode; ${shown}, normalised ${normalized}; raw pixels at ${thumbnail.size} px`,
     ...(network ? [] : ["No row of random weights: a foreign encoder does not say how it is initialised."]),
     ...(twins
       ? [

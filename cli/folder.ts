@@ -21,19 +21,29 @@ export async function openData(recipe: Recipe, split: "train" | "val"): Promise<
   return data && cached(data, cache);
 }
 
-/** Only the images that decode, for the judges. */
-export async function readableOnly(d: Dataset, say: (line: string) => void): Promise<Dataset> {
-  const good: number[] = [];
+/** 1 for each image that decodes; the others are named, and 0. */
+export async function readability(d: Dataset, say: (line: string) => void): Promise<Uint8Array> {
+  const marks = new Uint8Array(d.length);
   for (let start = 0; start < d.length; start += 64) {
     const ids = Array.from({ length: Math.min(64, d.length - start) }, (_, i) => start + i);
     const read = await Promise.allSettled(ids.map((i) => d.image(i)));
     read.forEach((result, k) => {
-      if (result.status === "fulfilled") good.push(ids[k]!);
+      if (result.status === "fulfilled") marks[ids[k]!] = 1;
       else say(`${d.key(ids[k]!)} cannot be read and is left out: ${(result.reason as Error).message.split("\n")[0]}`);
     });
   }
-  return good.length === d.length ? d : subset(d, good);
+  return marks;
 }
+
+/** The images with a mark. */
+export const readableOnes = (d: Dataset, marks: ArrayLike<number>): Dataset => {
+  const good = Array.from({ length: d.length }, (_, i) => i).filter((i) => marks[i]);
+  return good.length === d.length ? d : subset(d, good);
+};
+
+/** Only the images that decode, for the judges. */
+export const readableOnly = async (d: Dataset, say: (line: string) => void): Promise<Dataset> =>
+  readableOnes(d, await readability(d, say));
 
 /** Writes a file whole or not at all. */
 export async function writeAtomically(file: string, bytes: Uint8Array | string): Promise<void> {

@@ -1,9 +1,9 @@
 /** A pre-training run: recipe → engine, data, step, loop, kNN, checkpoints, encoder and report, in one folder. */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { bagFeatures } from "../evaluators/bag.js";
+import { featuresOf } from "../evaluators/bag.js";
 import { collapsePanel, collapseWarning } from "../evaluators/collapse.js";
-import { extractFeatures, imageBatches, normalizeRows, pixelFeatures, seenBy } from "../evaluators/features.js";
+import { imageBatches, normalizeRows, pixelFeatures, seenBy, type Features } from "../evaluators/features.js";
 import { nearest } from "../evaluators/knn.js";
 import { augmentation, draw, type Draw } from "../graphs/augment.js";
 import { below, boundNetwork, encoderModel, type EncoderInfo } from "../graphs/encoder.js";
@@ -172,20 +172,16 @@ async function judge(
 ) {
   const p = seenBy(info);
   const { patches, patchScale: scale } = recipe.evaluate;
-  const features = (d: Dataset) =>
-    patches > 1
-      ? bagFeatures(engine, encoder, d, p, { patches, scale })
-      : extractFeatures(engine, encoder, imageBatches(engine, d, p), d.length);
+  const features = (d: Dataset) => featuresOf(engine, encoder, d, p, { patches, scale });
   const own = await features(train);
   const judged = await scored(engine, own, val && (await features(val)), recipe, train, val);
   return { knn: judged, panel: collapsePanel(normalizeRows(own)) };
 }
 
-type Rows = Awaited<ReturnType<typeof extractFeatures>>;
 async function scored(
   engine: NativeEngine,
-  bank: Rows,
-  queries: Rows | undefined,
+  bank: Features,
+  queries: Features | undefined,
   recipe: Recipe,
   train: Dataset,
   val: Dataset | undefined,

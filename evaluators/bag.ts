@@ -2,13 +2,14 @@
  * Bags of patches: an image as the mean of an encoder's features over patches of one scale, what BagSSL (arXiv 2206.08954, §3) and
  * EMP-SSL (evaluate.py) judge. Patches are placed at random, by seed; unlike EMP-SSL's they keep their colours.
  */
-import { drawCrop } from "../graphs/augment.js";
+import { draw, drawCrop, type Draw } from "../graphs/augment.js";
 import { bagMean } from "../graphs/knn.js";
-import type { Dataset } from "../src/data/index.js";
+import { subset, type Dataset, type Image } from "../src/data/dataset.js";
 import type { Engine } from "../src/engines/index.js";
 import { input } from "../src/onnx/graph.js";
 import { toModel } from "../src/onnx/model.js";
 import { random } from "../src/random.js";
+import type { ViewSpec } from "../src/views.js";
 import { extractFeatures, imageBatches, type Features, type Preprocessing } from "./features.js";
 
 export interface Bag {
@@ -21,8 +22,41 @@ export interface Bag {
 /** Patch-images that go through the encoder before their features are averaged. */
 const atOnce = 16_384;
 
-/** Features of every image of `data`, averaged over its patches and not normalised: rows [N, D]. */
-export async function bagFeatures(
+/** What of an image is shown. */
+export type Place = (image: Image, i: number) => Draw;
+
+/** Every image `count` times, copy by copy, and which image and copy is at i. */
+function copies(data: Dataset, count: number) {
+  const of = (i: number) => ({ image: i % data.length, copy: Math.floor(i / data.length) });
+  const all: Dataset = {
+    length: count * data.length,
+    key: (i) => data.key(of(i).image),
+    image: (i) => data.image(of(i).image),
+  };
+  return { all, of };
+}
+
+/** `count` views of each image, view by view, as linear probes are trained: RandomResizedCrop of 8 to 100 % of the area, and flips. */
+export function augmentedViews(data: Dataset, count: number, size: number, seed = 0): { all: Dataset; place: Place } {
+  const { all, of } = copies(data, count);
+  const view: ViewSpec = { name: "view", count, size, crop: { scale: [0.08, 1] } };
+  return { all, place: (image, i) => draw(random(seed, "view", of(i).image, of(i).copy), image, view) };
+}
+
+/** Features of every image of `data`: of its centre crop, or averaged over its patches and not normalised: rows [N, D]. */
+export const featuresOf = (
+  engine: Engine,
+  encoder: Uint8Array,
+  data: Dataset,
+  p: Preprocessing,
+  bag: Bag,
+): Promise<Features> =>
+  bag.patches > 1
+    ? bagFeatures(engine, encoder, data, p, bag)
+    : extractFeatures(engine, encoder, imageBatches(engine, data, p), data.length);
+
+/** Features of every image of `data`, averaged over its patches. */
+async function bagFeatures(
   engine: Engine,
   encoder: Uint8Array,
   data: Dataset,
@@ -34,10 +68,15 @@ export async function bagFeatures(
   let out: Features | undefined;
   for (let start = 0; start < data.length; start += chunk) {
     const n = Math.min(chunk, data.length - start);
-    const image = (i: number) => start + (i % n); // patch by patch, in each all images
-    const all: Dataset = { length: n * patches, key: (i) => data.key(image(i)), image: (i) => data.image(image(i)) };
+    const { all, of } = copies(
+      subset(
+        data,
+        Int32Array.from({ length: n }, (_, i) => start + i),
+      ),
+      patches,
+    );
     const batches = imageBatches(engine, all, p, 64, ({ width, height }, i) => ({
-      crop: drawCrop(random(seed, "bag", image(i), Math.floor(i / n)), width, height, {
+      crop: drawCrop(random(seed, "bag", start + of(i).image, of(i).copy), width, height, {
         scale: [scale, scale],
         ratio: [1, 1],
       }),

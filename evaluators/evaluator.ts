@@ -21,6 +21,8 @@ export interface LabelledImages {
 export interface Split extends LabelledImages {
   /** Frozen features of all images; computed once. */
   features(): Promise<Features>;
+  /** Those of `count` random crops and flips of each image, view by view: [count·N, D]. */
+  views(count: number): Promise<Features>;
 }
 
 /** A network of ours with its weights. */

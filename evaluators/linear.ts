@@ -8,7 +8,7 @@ import { train, type Prepared } from "../src/train.js";
 import type { Evaluator, Labelled, Metrics } from "./evaluator.js";
 import { matrix, vector } from "./features.js";
 import { bestOf, openStep, scaled, scoreHeads, type Heads } from "./heads.js";
-import { dividedByClass, rowsAt, shareOf, trainAndTest } from "./split.js";
+import { dividedByClass, inEveryView, rowsAt, shareOf, trainTestAndShown } from "./split.js";
 
 export interface LinearOptions {
   /** Learning rates at batchSize 256, trained side by side; scaled by batchSize/256. 30 is MoCo's and DenseCL's, 0.02 VICReg's, 0.01 ISD's. */
@@ -17,6 +17,8 @@ export interface LinearOptions {
   schedule: "cosine" | "step";
   epochs: number;
   batchSize: number;
+  /** Random crops and flips of each image, of which each epoch takes the next; 1: the centre crop alone. */
+  views: number;
   momentum: number;
   /** 0 in MoCo and DenseCL, 1e-4 in ISD. */
   weightDecay: number;
@@ -37,17 +39,19 @@ export const linear: Evaluator<LinearOptions> = {
     schedule: "cosine",
     epochs: 100,
     batchSize: 256,
+    views: 1,
     momentum: 0.9,
     weightDecay: 0,
     scaling: "none",
     seed: 0,
     faithful: "last",
   },
-  counts: ["epochs", "batchSize"],
+  counts: ["epochs", "batchSize", "views"],
   choices: { schedule: ["cosine", "step"], scaling: scalings, faithful: ["last", "best-on-test"] },
   judges: "features",
-  protocol: ({ lr, schedule, epochs, batchSize, scaling, faithful }) =>
-    `SGD, ${schedule} over ${epochs} epochs, batch ${batchSize}, features scaled: ${scaling}, no augmentation; ` +
+  protocol: ({ lr, schedule, epochs, batchSize, views, scaling, faithful }) =>
+    `SGD, ${schedule} over ${epochs} epochs, batch ${batchSize}, features scaled: ${scaling}, ` +
+    `${views > 1 ? `${views} random crops and flips of each image in turn` : "no augmentation"}; ` +
     (faithful === "best-on-test"
       ? `BEST TEST EPOCH of ${lr.length} learning rates: chosen on the test set itself`
       : lr.length > 1
@@ -55,11 +59,15 @@ export const linear: Evaluator<LinearOptions> = {
         : `learning rate ${lr[0]}, last epoch`),
   async evaluate(subject, options) {
     const { engine, classes } = subject;
-    const sets = await trainAndTest(subject, options.seed);
-    const [all, test] = (await scaled(engine, [sets.train, sets.test], options.scaling)) as [Labelled, Labelled];
-    if (options.faithful === "best-on-test") return bestOnTest(engine, all, test, classes.length, options);
-    const lr = await chosenRate(engine, all, classes.length, options);
-    const heads = await fitted(engine, all, classes.length, { ...options, lr: [lr] });
+    const sets = await trainTestAndShown(subject, options.seed, options.views);
+    const [all, test, shown] = (await scaled(engine, [sets.train, sets.test, sets.shown], options.scaling)) as [
+      Labelled,
+      Labelled,
+      Labelled,
+    ];
+    if (options.faithful === "best-on-test") return bestOnTest(engine, shown, test, classes.length, options);
+    const lr = await chosenRate(engine, all, shown, classes.length, options);
+    const heads = await fitted(engine, shown, classes.length, { ...options, lr: [lr] });
     const [{ top1, top5, se, loss }] = (await scoreHeads(engine, heads, test)) as [never];
     return { top1, top5, se, loss, lr };
   },
@@ -69,25 +77,31 @@ export const linear: Evaluator<LinearOptions> = {
 async function chosenRate(
   engine: NativeEngine,
   all: Labelled,
+  shown: Labelled,
   classes: number,
   options: LinearOptions,
 ): Promise<number> {
   if (options.lr.length === 1) return options.lr[0]!;
   const { part, rest } = dividedByClass(all.labels, shareOf(heldOutShare), options.seed, "held out");
-  const heads = await fitted(engine, rowsAt(all, rest), classes, options);
+  const heads = await fitted(
+    engine,
+    rowsAt(shown, inEveryView(rest, all.labels.length, options.views)),
+    classes,
+    options,
+  );
   return options.lr[bestOf(await scoreHeads(engine, heads, rowsAt(all, part)))]!;
 }
 
 /** The highest test top1 over all epochs and learning rates, under a name that says so. */
 async function bestOnTest(
   engine: NativeEngine,
-  all: Labelled,
+  shown: Labelled,
   test: Labelled,
   classes: number,
   options: LinearOptions,
 ): Promise<Metrics> {
   let best: Metrics = { bestOnTestTop1: -1 };
-  await fitted(engine, all, classes, options, async (heads, epoch) => {
+  await fitted(engine, shown, classes, options, async (heads, epoch) => {
     const scores = await scoreHeads(engine, heads, test);
     const winner = bestOf(scores);
     const { top1, top5 } = scores[winner]!;
@@ -102,7 +116,7 @@ const schedules: Record<LinearOptions["schedule"], (epochs: number) => Schedule>
   step: (epochs) => ({ schedule: "step", peak: 1, milestones: [0.6 * epochs, 0.8 * epochs] }),
 };
 
-/** One head for each learning rate, trained on the rows. */
+/** One head for each learning rate, trained on the rows, which are those of o.views views, view by view. */
 async function fitted(
   engine: NativeEngine,
   rows: Labelled,
@@ -110,12 +124,13 @@ async function fitted(
   o: LinearOptions,
   onEpoch?: (heads: Heads, epoch: number) => Promise<void>,
 ): Promise<Heads> {
-  const { length, width } = rows.features;
+  const { length: all, width } = rows.features;
+  const length = all / o.views;
   const batchSize = Math.min(o.batchSize, length);
   const { momentum, weightDecay } = o;
   const step = sgdHeadsStep({
     dialect: engine.name,
-    rows: length,
+    rows: all,
     width,
     classes,
     batchSize,
@@ -133,7 +148,7 @@ async function fitted(
   try {
     await train({
       session,
-      batches: batchesOf(rows, batchSize, o.seed),
+      batches: batchesOf(rows, batchSize, o),
       scalars: { lr: schedules[o.schedule](o.epochs) },
       startStep: 0,
       stepsPerEpoch: Math.floor(length / batchSize),
@@ -146,18 +161,20 @@ async function fitted(
   }
 }
 
-/** Row numbers of each batch, in the loader's order; what does not fill a batch is left to the next epoch's order. */
+/** Row numbers of each batch, in the loader's order, an epoch on each view in turn; what does not fill a batch is left to the next epoch's order. */
 async function* batchesOf(
   { features, labels }: Labelled,
   batchSize: number,
-  seed: number,
+  { seed, views }: LinearOptions,
 ): AsyncGenerator<Prepared, never> {
   const fixed = { features: matrix(features), labels: vector(labels) };
+  const n = features.length / views;
   for (let epoch = 0; ; epoch++) {
-    const order = epochOrder(seed, epoch, features.length);
-    for (let batch = 0; (batch + 1) * batchSize <= features.length; batch++) {
+    const order = epochOrder(seed, epoch, n);
+    const first = (epoch % views) * n;
+    for (let batch = 0; (batch + 1) * batchSize <= n; batch++) {
       const rows: Tensor = zeros("int64", [batchSize]);
-      for (let i = 0; i < batchSize; i++) rows.data[i] = BigInt(order[batch * batchSize + i]!);
+      for (let i = 0; i < batchSize; i++) rows.data[i] = BigInt(first + order[batch * batchSize + i]!);
       yield await Promise.resolve({ epoch, batch, inner: 0, inputs: { ...fixed, batch: rows } });
     }
   }

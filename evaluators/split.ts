@@ -47,9 +47,34 @@ export const testShare = 0.2;
 
 /** Training and test rows. Without a test split a fifth of every class is held out as one. */
 export async function trainAndTest(subject: Subject, seed: number): Promise<{ train: Labelled; test: Labelled }> {
-  const rows = async (s: Subject["train"]): Promise<Labelled> => ({ features: await s.features(), labels: s.labels });
-  const train = await rows(subject.train);
-  if (subject.test) return { train, test: await rows(subject.test) };
-  const { part, rest } = dividedByClass(train.labels, shareOf(testShare), seed, "test");
-  return { train: rowsAt(train, rest), test: rowsAt(train, part) };
+  const { train, test } = await splitRows(subject, seed);
+  return { train, test };
 }
+
+/** The same, with the images that are trained on. */
+async function splitRows(subject: Subject, seed: number) {
+  const rows = async (s: Subject["train"]): Promise<Labelled> => ({ features: await s.features(), labels: s.labels });
+  const all = await rows(subject.train);
+  if (subject.test) return { train: all, test: await rows(subject.test), trained: Int32Array.from(all.labels.keys()) };
+  const { part, rest } = dividedByClass(all.labels, shareOf(testShare), seed, "test");
+  return { train: rowsAt(all, rest), test: rowsAt(all, part), trained: rest };
+}
+
+/** And `shown`: the rows of `views` random crops and flips of each training image, view by view; of one view, the training rows. */
+export async function trainTestAndShown(subject: Subject, seed: number, views: number) {
+  const { train, test, trained } = await splitRows(subject, seed);
+  if (views === 1) return { train, test, shown: train };
+  const { labels } = subject.train;
+  const every = { features: await subject.train.views(views), labels: repeated(labels, views) };
+  return { train, test, shown: rowsAt(every, inEveryView(trained, labels.length, views)) };
+}
+
+/** Indices of n rows as those of the same rows in each of several views. */
+export const inEveryView = (indices: Int32Array, n: number, views: number): Int32Array =>
+  Int32Array.from({ length: views * indices.length }, (_, i) => {
+    const view = Math.floor(i / indices.length);
+    return view * n + indices[i % indices.length]!;
+  });
+
+const repeated = (labels: Int32Array, times: number): Int32Array =>
+  Int32Array.from({ length: times * labels.length }, (_, i) => labels[i % labels.length]!);

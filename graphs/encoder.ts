@@ -1,6 +1,6 @@
 /** The exported encoder: the network in evaluation mode with its weights inside, under a contract that any runtime can read. */
 import { constant, input, type Dim, type Value } from "../src/onnx/graph.js";
-import { toModel } from "../src/onnx/model.js";
+import { readInitializers, readModel, toModel } from "../src/onnx/model.js";
 import { Cast, Div, Sub } from "../src/ops/index.js";
 import { initialTensors } from "../src/step.js";
 import type { Tensors } from "../src/tensor.js";
@@ -86,6 +86,23 @@ export function encoderModel(info: EncoderInfo, tensors: Tensors): Uint8Array {
   // a backbone's own file, if it came from one, is the model itself
   const saved = { ...info, options: { ...info.options, model: undefined } };
   return networkModel("encoder", info, tensors, both, { diptych: JSON.stringify(saved) });
+}
+
+/** An encoder's last attention: `image` → `attention` [B,H,h,w], what the class token takes from each patch, by head. */
+export function attentionModel(info: EncoderInfo, tensors: Tensors): Uint8Array {
+  const { backbone, options } = network(info.backbone, info.options);
+  const { attention } = backbone;
+  if (!attention) {
+    const those = Object.entries(backbones).flatMap(([name, b]) => ("attention" in b ? [name] : []));
+    throw new Error(`${info.backbone} has no class token whose attention could be shown; ${those.join(", ")} have.`);
+  }
+  return networkModel("attention", info, tensors, (s, image) => ({ attention: attention(s, image, options) }));
+}
+
+/** The network and its weights that an encoder of ours carries; undefined for other people's models. */
+export function networkIn(encoder: Uint8Array): { info: EncoderInfo; tensors: Tensors } | undefined {
+  const { diptych } = readModel(encoder).metadata;
+  return diptych ? { info: JSON.parse(diptych) as EncoderInfo, tensors: readInitializers(encoder) } : undefined;
 }
 
 /** The weights and BN statistics that the network starts from: what an encoder of random weights holds. */

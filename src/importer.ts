@@ -2,7 +2,7 @@
  * ONNX files → symbolic graphs of our ops, so that autodiff can train them. Float initializers become what the caller makes of them
  * (parameters); what computes shapes is folded away for the sizes at hand, and the batch may stay a symbol.
  */
-import { constantOf, input as placeholder, type Dim, type Value } from "./onnx/graph.js";
+import { constant, constantOf, input as placeholder, type Dim, type Value } from "./onnx/graph.js";
 import { readGraph, type ReadAttribute, type ReadGraph, type ReadNode } from "./onnx/model.js";
 import { constantKnown, folded, knownOf, type Known } from "./onnx/shapes.js";
 import * as o from "./ops/index.js";
@@ -30,7 +30,7 @@ export function importGraph(model: Uint8Array | ReadGraph, image: Value, leaves:
   const known = new Map<Value, Known>(); // what has symbols in it
   const values = new Map<string, Value>([[input.name, image]]);
   const weights = new Map(Object.entries(graph.initializers));
-  const context = { known, exportedBatch: input.shape[0], batch: image.shape[0]! };
+  const context = { known, exportedBatch: input.shape[0], image };
   const valueOf = (name: string): Value | null => {
     const made = values.get(name);
     if (made || name === "") return made ?? null;
@@ -85,9 +85,9 @@ const settings = ({ attributes: { epsilon = 1e-5, momentum = 0.9 } }: ReadNode) 
 
 interface Context {
   known: Map<Value, Known>;
-  /** The batch that the file was exported at, and the batch now. */
+  /** The batch that the file was exported at. */
   exportedBatch: Dim | undefined;
-  batch: Dim;
+  image: Value;
 }
 type Inputs = readonly (Value | null)[];
 type Attributes = Readonly<Record<string, ReadAttribute | undefined>>;
@@ -98,7 +98,7 @@ function built(node: ReadNode, inputs: Inputs, context: Context): readonly Value
   const fold = folded(
     node.type,
     inputs[0] ?? null,
-    inputs.map((v) => (v ? (known.get(v) ?? knownOf(v)) : undefined)),
+    inputs.map((v) => v && (known.get(v) ?? knownOf(v))),
     node.attributes,
   );
   if (fold) {
@@ -108,6 +108,7 @@ function built(node: ReadNode, inputs: Inputs, context: Context): readonly Value
   }
   if (node.type === "Constant") return [constantOf(node.attributes.value as Tensor)];
   if (node.type === "Reshape") return [reshaped(inputs[0]!, inputs[1]!, context)];
+  if (node.type === "Expand") return [expanded(inputs[0]!, inputs[1]!, context)];
   const build = builders[node.type];
   if (!build || !["", "ai.onnx", "com.microsoft"].includes(node.domain))
     throw new Error(`there is no rule for this op. Known are ${Object.keys(builders).sort().join(", ")}.`);
@@ -117,14 +118,39 @@ function built(node: ReadNode, inputs: Inputs, context: Context): readonly Value
 }
 
 /** Reshape by numbers: a symbol at its own place is 0 (copied), elsewhere −1; a batch that was written down is any batch. */
-function reshaped(x: Value, target: Value, { known, exportedBatch, batch }: Context): Value {
-  const dims = (known.get(target) ?? knownOf(target))?.dims;
-  if (!dims) throw new Error("its target shape is computed from the image's content");
+function reshaped(x: Value, target: Value, context: Context): Value {
+  const { exportedBatch, image } = context;
+  const batch = image.shape[0]!;
+  const dims = targetShape(target, context);
   const to = dims.map((d, i) => (typeof d === "number" ? d : x.shape[i] === d ? 0 : -1));
   const fits = to.includes(-1) ? x.node === undefined : sizeOf(to) === sizeOf(x.shape as number[]);
   if (to[0] === exportedBatch && x.shape[0] === batch && batch !== exportedBatch && !fits) to[0] = 0;
   if (to.filter((d) => d === -1).length > 1) throw new Error(`it cannot tell the shape [${dims.join(",")}] in numbers`);
   return o.Reshape(x, to);
+}
+
+function targetShape(target: Value, { known }: Context): readonly Dim[] {
+  const dims = (known.get(target) ?? knownOf(target))?.dims;
+  if (!dims) throw new Error("its target shape is computed from the image's content");
+  return dims;
+}
+
+/** Expand by numbers. Along the batch, if that is a symbol, zeros made of the image carry what is repeated. */
+function expanded(x: Value, target: Value, context: Context): Value {
+  const { exportedBatch, image } = context;
+  const batch = image.shape[0]!;
+  const dims = targetShape(target, context);
+  const own = [...Array<Dim>(Math.max(0, dims.length - x.shape.length)).fill(1), ...x.shape];
+  const to = dims.map((d, i) => (d === 1 ? own[i]! : d));
+  if (own[0] === 1 && to[0] === exportedBatch && exportedBatch !== 1) to[0] = batch; // it was written down
+  const [first, ...rest] = to;
+  if (rest.some((d) => typeof d === "string") || (typeof first === "string" && first !== batch))
+    throw new Error(`it cannot tell the shape [${dims.join(",")}] in numbers`);
+  if (typeof first === "number") return o.Expand(x, to as number[]);
+  const wide = o.Expand(x, [1, ...rest] as number[]);
+  if (own[0] === batch) return wide;
+  const corner = o.Slice(image, { starts: [0, 0, 0], ends: [1, 1, 1], axes: [1, 2, 3] });
+  return o.Add(wide, o.Mul(o.Reshape(corner, [0, ...rest.map(() => 1)]), 0));
 }
 
 type Build = (inputs: readonly Value[], attributes: Attributes, node: ReadNode) => readonly Value[];
@@ -142,26 +168,65 @@ const refuse = (wrong: boolean, what: string): void => {
   if (wrong) throw new Error(what);
 };
 
-/** strides, pads, dilations and group of a sliding window over two axes */
-function window(a: Attributes): o.Window {
+type Pair = [number, number];
+/** top, left, bottom, right */
+type Pads = [number, number, number, number];
+
+/** H and W of a map. */
+const sidesOf = (x: Value): Pair =>
+  x.shape.slice(2).map((d) => {
+    if (typeof d !== "number") throw new Error(`its padding depends on the open dim ${d}; give the image a fixed size`);
+    return d;
+  }) as Pair;
+
+/** Pads as they are written, or SAME's: ⌈n/stride⌉ places a side, an odd pixel at the end (UPPER) or at the beginning (LOWER). */
+function padsOf(a: Attributes, x: Value, kernel: Pair, strides: Pair, dilations: Pair): Pads {
   const auto = (a.auto_pad as string | undefined) ?? "NOTSET";
-  refuse(!["NOTSET", "VALID"].includes(auto), `auto_pad ${auto} is not supported; export with explicit pads`);
-  refuse((ints(a, "kernel_shape")?.length ?? 2) !== 2, "only windows over two axes are supported");
-  return {
-    strides: (ints(a, "strides") ?? [1, 1]) as [number, number],
-    pads: (ints(a, "pads") ?? [0, 0, 0, 0]) as [number, number, number, number],
-    dilations: (ints(a, "dilations") ?? [1, 1]) as [number, number],
-    group: num(a, "group", 1),
-  };
+  if (auto === "NOTSET" || auto === "VALID") return (ints(a, "pads") ?? [0, 0, 0, 0]) as Pads;
+  const totals = sidesOf(x).map((n, i) => {
+    const last = (Math.ceil(n / strides[i]!) - 1) * strides[i]!;
+    return Math.max(0, last + (kernel[i]! - 1) * dilations[i]! + 1 - n);
+  });
+  const fewer = totals.map((t) => Math.floor(t / 2));
+  const more = totals.map((t) => Math.ceil(t / 2));
+  return (auto === "SAME_LOWER" ? [...more, ...fewer] : [...fewer, ...more]) as Pads;
 }
-function pooling(a: Attributes): o.Pooling {
-  const { strides, pads, dilations } = window(a);
-  refuse(num(a, "ceil_mode", 0) !== 0, "ceil_mode 1 is not supported");
+
+/** strides, pads, dilations and group of a window of `kernel` that slides over two axes of x */
+function window(a: Attributes, x: Value, kernel: readonly Dim[]): Required<o.Window> {
+  refuse(kernel.length !== 2, "only windows over two axes are supported");
+  const strides = (ints(a, "strides") ?? [1, 1]) as Pair;
+  const dilations = (ints(a, "dilations") ?? [1, 1]) as Pair;
+  return { strides, dilations, pads: padsOf(a, x, kernel as Pair, strides, dilations), group: num(a, "group", 1) };
+}
+
+/** A pooling window; with ceil_mode a last one that begins inside the image is whole. */
+function pooling(a: Attributes, x: Value): Required<o.Pooling> {
+  const kernel = (ints(a, "kernel_shape") ?? []) as Pair;
+  const { strides, pads, dilations } = window(a, x, kernel);
   refuse(
-    dilations!.some((d) => d !== 1),
+    dilations.some((d) => d !== 1),
     "dilated pooling is not supported",
   );
-  return { kernel: ints(a, "kernel_shape") as unknown as [number, number], strides, pads };
+  if (!num(a, "ceil_mode", 0)) return { kernel, strides, pads };
+  const [below, right] = sidesOf(x).map((n, i) => {
+    const span = n + pads[i]! + pads[i + 2]! - kernel[i]!;
+    const last = Math.ceil(span / strides[i]!) * strides[i]!;
+    return last < n + pads[i]! ? last - span : 0;
+  }) as Pair;
+  return { kernel, strides, pads: [pads[0], pads[1], pads[2] + below, pads[3] + right] };
+}
+
+/** Means over windows; what lies outside the image counts as zeros, or (count_include_pad 0) not at all. */
+function averagePool(x: Value, a: Attributes): Value {
+  const p = pooling(a, x);
+  const y = o.AveragePool(x, p);
+  if (p.pads.every((v) => v === 0)) return y;
+  if (num(a, "count_include_pad", 0)) {
+    refuse(num(a, "ceil_mode", 0) !== 0, "ceil_mode with count_include_pad 1 is not supported");
+    return y;
+  }
+  return o.Div(y, o.AveragePool(o.Expand(constant([], 1), [1, 1, ...sidesOf(x)]), p)); // over the share that lies inside
 }
 
 const one =
@@ -260,10 +325,12 @@ const builders: Record<string, Build> = {
   Mish: one((x) => o.Mul(x, o.Tanh(o.Softplus(x)))),
   Where: ([c, a, b]) => [o.Where(c!, a!, b!)],
   // products and windows
-  Conv: ([x, w, b], a) => [o.Conv(x!, w!, b ?? null, window(a))],
+  Conv: ([x, w, b], a) => [o.Conv(x!, w!, b ?? null, window(a, x!, w!.shape.slice(2)))],
   ConvTranspose: ([x, w, b], a) => {
+    const auto = (a.auto_pad as string | undefined) ?? "NOTSET";
+    refuse(auto.startsWith("SAME"), `auto_pad ${auto} is not supported here; export with explicit pads`);
     const y = o.ConvTranspose(x!, w!, {
-      ...window(a),
+      ...window(a, x!, w!.shape.slice(2)),
       output_padding: (ints(a, "output_padding") ?? [0, 0]) as [number, number],
     });
     return [b ? o.Add(y, o.perChannel(b, y)) : y];
@@ -271,12 +338,8 @@ const builders: Record<string, Build> = {
   Gemm: ([a, b, c], { alpha = 1, beta = 1, transA = 0, transB = 0 }) => [
     o.Gemm(a!, b!, c ?? null, { alpha, beta, transA, transB } as o.GemmAttributes),
   ],
-  MaxPool: ([x], a) => [o.MaxPool(x!, pooling(a))[0]],
-  AveragePool: ([x], a) => {
-    const p = pooling(a);
-    refuse(num(a, "count_include_pad", 0) === 0 && p.pads!.some((v) => v), "count_include_pad 0 is not supported");
-    return [o.AveragePool(x!, p)];
-  },
+  MaxPool: ([x], a) => [o.MaxPool(x!, pooling(a, x!))[0]],
+  AveragePool: ([x], a) => [averagePool(x!, a)],
   // normalisation
   InstanceNormalization: ([x, scale, bias], a) => [
     o.InstanceNormalization(x!, scale!, bias!, { epsilon: num(a, "epsilon", 1e-5) }),
@@ -294,16 +357,6 @@ const builders: Record<string, Build> = {
   LogSoftmax: ([x], a) => [o.LogSoftmax(x!, { axis: num(a, "axis", -1) })],
   // movement
   Concat: (xs, a) => [o.Concat(xs, { axis: num(a, "axis", 0) })],
-  Expand: ([x, shape]) => {
-    const to = given(shape)!;
-    const own = [...Array<Dim>(Math.max(0, to.length - x!.shape.length)).fill(1), ...x!.shape];
-    return [
-      o.Expand(
-        x!,
-        to.map((d, i) => (d === 1 ? (own[i] as number) : d)),
-      ),
-    ];
-  },
   Flatten: ([x], a) => {
     const axis = num(a, "axis", 1);
     return [o.Reshape(x!, axis === 1 ? [0, -1] : [sizeOf(x!.shape.slice(0, axis) as number[]), -1])];

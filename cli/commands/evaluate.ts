@@ -7,6 +7,7 @@ export default class Evaluate extends Base {
   static override examples = [
     "<%= config.bin %> evaluate knn runs/sample-1/encoder.onnx --data samples",
     "<%= config.bin %> evaluate knn encoder.onnx --data photos/ --set k=1,20,200 --set vote=majority",
+    "<%= config.bin %> evaluate knn runs/bagssl-r18w16-cifar10-1/encoder.onnx --data cifar10 --patches 16",
     "<%= config.bin %> evaluate linear encoder.onnx --data photos/ --set lr=0.1,1,10 --set epochs=30",
     "<%= config.bin %> evaluate linear resnet50.onnx --data photos/ --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
     "<%= config.bin %> evaluate segmentation encoder.onnx --data camvid/ --set ignore=11 --out segmenter.onnx --picture answers.png",
@@ -44,6 +45,21 @@ export default class Evaluate extends Base {
     results: Flags.string({
       description: "detection: write what was found as JSON, for coco-eval (of COCO data) or voc-eval (of VOC data)",
     }),
+    patches: Flags.integer({
+      min: 1,
+      default: 1,
+      description:
+        "average features over so many random patches of each image, as BagSSL and EMP-SSL; 1: one centre crop",
+    }),
+    "patch-scale": Flags.custom<number>({
+      default: 0.25,
+      description: "share of the image's area that a patch covers: the scale the encoder was trained with",
+      parse: (text) => {
+        const share = Number(text);
+        if (share > 0 && share <= 1) return Promise.resolve(share);
+        throw new Error(`Expected a share above 0 and at most 1 for --patch-scale but received ${text}.`);
+      },
+    })(),
     cache: Flags.boolean({ allowNo: true, default: true, description: "keep features in the user's cache folder" }),
     resize: Flags.integer({ min: 1, description: "short side before the centre crop" }),
     size: Flags.integer({ min: 1, description: "pixels a side of the centre crop; needed for most foreign encoders" }),

@@ -30,7 +30,11 @@ export default class Neighbors extends Base {
     const engine = await engineFor(flags, this.say);
     const encoder = await encoderAt(args.encoder, flags);
     const progress = this.counter("images").show;
-    const images = (await readable(args.images, "train", encoder.preprocessing.channels, this.say))!;
+    const images = (await readable(args.images, "train", {
+      channels: encoder.preprocessing.channels,
+      cache: false,
+      say: this.say,
+    }))!;
     const rows = await neighbors(engine, encoder, images, { ...flags, progress });
     for (const { query, neighbors: found } of rows)
       this.log(`${query}: ${found.map((f) => `${f.path} ${f.similarity.toFixed(3)}`).join(", ")}`);

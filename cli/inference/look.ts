@@ -3,12 +3,14 @@ import { writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { extractFeatures, imageBatches } from "../../evaluators/features.js";
 import { denseMap, mutualMatches, nearestRows, type Match } from "../../evaluators/maps.js";
+import { attentionModel, networkIn } from "../../graphs/encoder.js";
 import { decode, encodePng } from "../../src/data/decode.js";
 import type { Dataset } from "../../src/data/index.js";
 import type { Engine } from "../../src/engines/index.js";
 import { random } from "../../src/random.js";
 import type { Tensor } from "../../src/tensor.js";
 import {
+  attentionPicture,
   featurePicture,
   isHtml,
   matchPicture,
@@ -101,6 +103,32 @@ function atBorder(place: number, { shape }: Tensor): boolean {
   const [h, w] = shape.slice(2) as [number, number];
   const [y, x] = [Math.floor(place / w), place % w];
   return (h > 4 && (y === 0 || y === h - 1)) || (w > 4 && (x === 0 || x === w - 1));
+}
+
+/** What each head of the last block looks at in photographs, from the class token. */
+export async function attention(
+  engine: Engine,
+  encoder: Encoder,
+  files: readonly string[],
+  { side, out }: { side: number; out: string },
+) {
+  const own = networkIn(encoder.bytes);
+  if (!own)
+    throw new Error(
+      "Attention is drawn of encoders of ours, which carry their network; of this one there is only a graph.",
+    );
+  const session = await engine.session(attentionModel(own.info, own.tensors));
+  const maps: Tensor[] = [];
+  try {
+    for (const file of files) {
+      const { image } = await photograph(file, encoder, side);
+      maps.push((await session.run({ image })).attention!);
+    }
+  } finally {
+    session.release();
+  }
+  await writeFile(out, await attentionPicture(files, maps));
+  return files.map((file, i) => ({ image: basename(file), map: maps[i]!.shape.slice(1) }));
 }
 
 /** The dense features of photographs as colours, common to all of them. */

@@ -49,6 +49,37 @@ export async function featurePicture(files: readonly string[], maps: readonly Te
   return canvas(left, 2 * height + 3 * gap, parts);
 }
 
+/** A row a photograph: itself, then faint under what each head attends to [1,H,h,w], brightest where most. */
+export async function attentionPicture(files: readonly string[], maps: readonly Tensor[]): Promise<Buffer> {
+  const height = 200;
+  const parts: OverlayOptions[] = [];
+  let right = 0;
+  for (const [row, file] of files.entries()) {
+    const { png, width } = await shown(file, height);
+    const top = gap + row * (height + gap);
+    const [, heads, h, w] = maps[row]!.shape as [number, number, number, number];
+    const faint = await sharp(png).flatten({ background }).grayscale().modulate({ brightness: 0.5 }).png().toBuffer();
+    parts.push({ input: png, left: gap, top });
+    for (let head = 0; head < heads; head++) {
+      const values = (maps[row]!.data as Float32Array).subarray(head * h * w, (head + 1) * h * w);
+      const glow = await sharp(glowing(values), { raw: { width: w, height: h, channels: 4 } })
+        .resize({ width, height, fit: "fill", kernel: "cubic" })
+        .png()
+        .toBuffer();
+      const left = gap + (head + 1) * (width + gap);
+      parts.push({ input: faint, left, top }, { input: glow, left, top });
+    }
+    right = Math.max(right, gap + (heads + 1) * (width + gap));
+  }
+  return canvas(right, gap + files.length * (height + gap), parts);
+}
+
+/** Orange, as opaque as a value is near to the largest. */
+function glowing(values: Float32Array): Uint8Array {
+  const largest = Math.max(...values);
+  return Uint8Array.from(Array.from(values, (v) => [255, 160, 0, Math.round((255 * v) / largest)]).flat());
+}
+
 function unitRows(f: { data: Float32Array; length: number; width: number }) {
   for (let i = 0; i < f.length; i++) {
     const row = f.data.subarray(i * f.width, (i + 1) * f.width);

@@ -2,16 +2,17 @@
 import { readFile } from "node:fs/promises";
 import sharp from "sharp";
 import type { Network } from "../../evaluators/evaluator.js";
+import { cachedFeatures } from "../../evaluators/featureCache.js";
 import { preprocessingOf, type Preprocessing } from "../../evaluators/features.js";
-import type { EncoderInfo } from "../../graphs/encoder.js";
+import { networkIn } from "../../graphs/encoder.js";
 import { cifarFolder } from "../../src/data/cifar10.js";
 import { cached } from "../../src/data/cached.js";
 import { resized } from "../../src/data/decode.js";
 import { datasets, type Dataset } from "../../src/data/index.js";
-import { readInitializers, readModel } from "../../src/onnx/model.js";
+import { readModel } from "../../src/onnx/model.js";
 import { zeros, type Tensor } from "../../src/tensor.js";
 import type { Channels } from "../../src/views.js";
-import { readableOnly } from "../folder.js";
+import { readability, readableOnes } from "../folder.js";
 
 export interface EncoderFlags {
   size?: number;
@@ -40,15 +41,9 @@ export async function encoderAt(file: string, { size, resize, mean, std }: Encod
   return { bytes, preprocessing, anySize: typeof h !== "number" && typeof w !== "number" };
 }
 
-/** The network that an encoder of ours is made of; undefined for other people's. */
-export function networkOf(encoder: Uint8Array): Network | undefined {
-  const { diptych } = readModel(encoder).metadata;
-  return diptych ? { info: JSON.parse(diptych) as EncoderInfo, tensors: readInitializers(encoder) } : undefined;
-}
-
-/** The same for judges that train it on. */
+/** The network of an encoder of ours, for judges that train it on. */
 export function ownNetwork(file: string, encoder: Uint8Array): Network {
-  const network = networkOf(encoder);
+  const network = networkIn(encoder);
   if (!network)
     throw new Error(`${file} carries no network of ours, only a graph: it can be judged by its features alone.`);
   return network;
@@ -70,15 +65,22 @@ const splitOf = (root: string, split: "train" | "val", channels: Channels): Prom
     channels,
   });
 
-/** A split's images that can be read, decoded once and kept; the others are named and left out. */
+/** A split's images that can be read, decoded once and kept; the others are named and left out. With `cache`, which ones is remembered. */
 export async function readable(
   root: string,
   split: "train" | "val",
-  channels: Channels,
-  say: (line: string) => void,
+  { channels, cache, say }: { channels: Channels; cache: boolean; say(line: string): void },
 ): Promise<Dataset | undefined> {
   const data = await splitOf(root, split, channels);
-  return data && readableOnly(await cached(data, "memory"), say);
+  if (!data) return undefined;
+  const images = await cached(data, "memory");
+  let looked = false;
+  const { data: marks } = await cachedFeatures(cache ? ["readable"] : undefined, images, async () => {
+    looked = true;
+    return { data: Float32Array.from(await readability(images, say)), length: images.length, width: 1 };
+  });
+  if (!looked) marks.forEach((mark, i) => mark || say(`${images.key(i)} could not be read and is left out.`));
+  return readableOnes(images, marks);
 }
 
 /** Every image of a folder, as the encoder takes them: its train split, where it has one. */

@@ -28,6 +28,8 @@ export interface Backbone<Options> {
   forward(s: Scope, image: Value, options: Options, tokens?: Value): Features;
   /** Patches a side of an image of `size` pixels, where `tokens` may be chosen. */
   grid?(options: Options, size: number): number;
+  /** What the class token takes from each patch in the last block, by head [B,H,h,w], where there is one. */
+  attention?(s: Scope, image: Value, options: Options): Value;
   /** The intermediate maps, stem first, where the network has stages. */
   stages?(s: Scope, image: Value, options: Options): Value[];
 }

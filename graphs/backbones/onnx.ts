@@ -84,12 +84,16 @@ function named(values: ReadonlyMap<string, Value>, name: string): Value {
   throw new Error(`The model has no value "${name}". Its last maps are ${maps.slice(-8).join(", ")}.`);
 }
 
-/** Back along first inputs: what the first global pooling took, else the first map of several rows and columns, else the output itself. */
+/**
+ * Back along first inputs: what the first global pooling took, else the first map of several rows and columns, else the output itself;
+ * that also where tokens [B,N,D] come first.
+ */
 function lastMap(output: Value): Value {
   const isMap = (v: Value): boolean => v.shape.length === 4;
   const spatial = (v: Value): boolean => isMap(v) && v.shape[2] !== 1 && v.shape[3] !== 1;
   const pools = /^(GlobalAveragePool|GlobalMaxPool|AveragePool|MaxPool|ReduceMean|ReduceMax)$/;
-  for (let v: Value | null | undefined = output; v && !spatial(v); v = v.node?.inputs[0]) {
+  const areTokens = (v: Value): boolean => v.shape.length === 3 && v.shape[2] !== 1;
+  for (let v: Value | null | undefined = output; v && !spatial(v) && !areTokens(v); v = v.node?.inputs[0]) {
     const source: Value | null | undefined = v.node?.inputs[0];
     if (source && (spatial(source) || (isMap(source) && pools.test(v.node!.op.type)))) return source;
   }

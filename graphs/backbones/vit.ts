@@ -42,8 +42,8 @@ export const initializations = ["torch", "xavier"] as const;
 const initial = ({ init }: ViTOptions, fanIn: number, fanOut: number): LinearOptions =>
   init === "xavier" ? { init: xavierUniform(fanIn, fanOut), biasInit: zerosInit } : {};
 
-/** softmax(q·kᵀ/√d)·v over H heads: x [B,N,D] */
-export function attention(s: Scope, x: Value, o: ViTOptions): Value {
+/** What each token of x [B,N,D] takes from each: softmax(q·kᵀ/√d) [B,H,N,N], and what there is to take, v [B,H,N,D/H] */
+function attending(s: Scope, x: Value, o: ViTOptions): { weights: Value; v: Value } {
   const [n, d] = x.shape.slice(1) as [number, number];
   const [heads, own] = [o.numHeads, initial(o, d, d)];
   const qkv = Reshape(linear(s.child("qkv"), x, 3 * d, { bias: o.qkvBias, ...own }), [0, n, 3, heads, d / heads]);
@@ -51,9 +51,22 @@ export function attention(s: Scope, x: Value, o: ViTOptions): Value {
     Squeeze(t, [0]),
   ); // [B,H,N,D/H]
   const scores = Mul(MatMul(q!, transposed(k!)), (d / heads) ** -0.5); // [B,H,N,N]
-  const weights = inFloat32(scores, (v) => Softmax(v));
-  const mixed = Reshape(Transpose(MatMul(weights, v!), { perm: [0, 2, 1, 3] }), [0, n, d]);
-  return linear(s.child("proj"), mixed, d, own);
+  return { weights: inFloat32(scores, (f) => Softmax(f)), v: v! };
+}
+
+/** softmax(q·kᵀ/√d)·v over H heads: x [B,N,D] */
+export function attention(s: Scope, x: Value, o: ViTOptions): Value {
+  const [n, d] = x.shape.slice(1) as [number, number];
+  const { weights, v } = attending(s, x, o);
+  const mixed = Reshape(Transpose(MatMul(weights, v), { perm: [0, 2, 1, 3] }), [0, n, d]);
+  return linear(s.child("proj"), mixed, d, initial(o, d, d));
+}
+
+/** What the class token takes from each patch in a block, by head [B,H,h,w]: `s` and `x` are the block's, `side` is h. */
+export function classAttention(s: Scope, x: Value, o: ViTOptions, side: number): Value {
+  const { weights } = attending(s.child("attn"), layerNorm(s.child("norm1"), x, o.epsilon), o);
+  const ofClass = Slice(weights, { starts: [0, 1], ends: [1, 2 ** 31 - 1], axes: [2, 3] }); // [B,H,1,h·w]
+  return Reshape(ofClass, [0, o.numHeads, side, -1]);
 }
 
 /** x + attention(norm(x)), then x + mlp(norm(x)). What is between a norm and its sum has the type of products. */
@@ -108,12 +121,16 @@ export function perImage(cls: Value, x: Value): Value {
 /** The class token [B,D] of tokens [B,1+N,D]. */
 export const classToken = (tokens: Value): Value => Squeeze(Slice(tokens, { starts: [0], ends: [1], axes: [1] }), [1]);
 
-/** Every token after the last norm: [B,1+N,D] */
-export function vitTokens(s: Scope, image: Value, o: ViTOptions, tokens?: Value): Value {
+/** Every token after `depth` blocks: [B,1+N,D] */
+function blocks(s: Scope, image: Value, o: ViTOptions, depth: number, tokens?: Value): Value {
   let x = embedded(s, image, o, tokens);
-  for (let i = 0; i < o.depth; i++) x = block(s.child("transformer").child(i), x, o);
-  return layerNorm(s.child("layer_norm"), x, o.epsilon);
+  for (let i = 0; i < depth; i++) x = block(s.child("transformer").child(i), x, o);
+  return x;
 }
+
+/** Every token after the last norm: [B,1+N,D] */
+export const vitTokens = (s: Scope, image: Value, o: ViTOptions, tokens?: Value): Value =>
+  layerNorm(s.child("layer_norm"), blocks(s, image, o, o.depth, tokens), o.epsilon);
 
 /** features: the class token; map: the other tokens [B,D,h,w], or [B,n,D] where only some ran */
 export function outputs(all: Value, image: Value, o: ViTOptions, chosen: boolean): Features {
@@ -130,6 +147,11 @@ const vit = (summary: string, embedDim: number, numHeads: number, patchSize: num
   choices: { init: initializations },
   width: (o) => o.embedDim,
   grid: (o, size) => size / o.patchSize,
+  attention(s, image, o) {
+    const last = o.depth - 1;
+    const side = (image.shape[2] as number) / o.patchSize;
+    return classAttention(s.child("transformer").child(last), blocks(s, image, o, last), o, side);
+  },
   forward: (s, image, o, tokens) => outputs(vitTokens(s, image, o, tokens), image, o, tokens !== undefined),
 });
 

@@ -76,6 +76,15 @@ export function int64s(values: readonly number[]): Value {
   return constant([values.length], values, "int64");
 }
 
+/** The product of dims over a number: a number times symbols, so that the half of "2*B" is B again. */
+export function dimProduct(factors: readonly Dim[], over = 1): Dim {
+  const parts = factors.flatMap<Dim>((d) => (typeof d === "number" ? [d] : d.split("*")));
+  const symbols = parts.filter((p) => Number.isNaN(Number(p)));
+  const exact = parts.reduce<number>((n, p) => (Number.isNaN(Number(p)) ? n : n * Number(p)), 1) / over;
+  const number = Math.abs(exact - Math.round(exact)) < 1e-9 ? Math.round(exact) : exact;
+  return symbols.length === 0 ? number : [...(number === 1 ? [] : [number]), ...symbols].join("*");
+}
+
 /** The dims of a value whose shape must be all numbers. */
 export function dims(x: Type): number[] {
   return x.shape.map((d) => {

@@ -1,5 +1,5 @@
 /** Ops that move values without changing them: shapes, slices, gathers, scatters. */
-import { constant, int64s, type Dim, type Shape as Dims, type Type, type Value } from "../onnx/graph.js";
+import { constant, dimProduct, int64s, type Dim, type Shape as Dims, type Type, type Value } from "../onnx/graph.js";
 import { apply, op } from "./op.js";
 import { broadcast, isNumber, normalizeAxis, product, sameDtypes } from "./infer.js";
 import { ReduceSum } from "./reduction.js";
@@ -52,11 +52,9 @@ function reshaped(from: Dims, to: number[] | undefined, type: Type): Dim[] {
     const i = typeof d === "string" ? left.indexOf(d) : -1;
     if (i >= 0) left.splice(i, 1);
   }
-  const symbols = left.filter((d) => !isNumber(d));
-  const rest = product(left.filter(isNumber)) / product(copied.filter((d): d is number => isNumber(d) && d !== -1));
-  if (!Number.isInteger(rest) && symbols.length === 0)
+  const inferred = dimProduct(left, product(copied.filter((d): d is number => isNumber(d) && d !== -1)));
+  if (isNumber(inferred) && !Number.isInteger(inferred))
     throw new Error(`cannot reshape [${from.join(",")}] into [${to.join(",")}]`);
-  const inferred = symbols.length === 0 ? rest : [...(rest === 1 ? [] : [rest]), ...symbols].join("*");
   return copied.map((d) => (d === -1 ? inferred : d));
 }
 
@@ -355,7 +353,7 @@ const tile = op("Tile", {
     return [
       {
         dtype: x!.dtype,
-        shape: x!.shape.map((d, i) => (rs[i] === 1 ? d : isNumber(d) ? d * rs[i]! : `${d}*${rs[i]}`)),
+        shape: x!.shape.map((d, i) => dimProduct([d, rs[i]!])),
       },
     ];
   },

@@ -63,7 +63,7 @@ describe("images of one channel and of four", function () {
   }
   const inputOf = (encoder: string) => readModel(readFileSync(encoder)).inputs[0]!.shape;
   async function knnOf(encoder: string): Promise<string[]> {
-    const flags = { data: photos, scratch: false, cache: false, say: () => undefined };
+    const flags = { data: photos, scratch: false, patches: 1, "patch-scale": 0.25, cache: false, say: () => undefined };
     const options = { ...evaluators.knn.defaults, k: [1] };
     const { rows } = await judged(await trainingEngine(), evaluators.knn as never, options, encoder, flags);
     return rows.map((row) => row.name);

@@ -7,16 +7,19 @@ import { fileURLToPath } from "node:url";
 import { parquetReadObjects } from "hyparquet";
 import sharp from "sharp";
 import { embed, type EmbedOptions } from "../../cli/inference/embed.js";
-import { correspond, features, neighbors } from "../../cli/inference/look.js";
+import { attention, correspond, features, neighbors } from "../../cli/inference/look.js";
 import { spreadOut } from "../../cli/inference/pictures.js";
 import { encoderAt, imagesIn, type Encoder } from "../../cli/inference/source.js";
 import { extractFeatures, imageBatches } from "../../evaluators/features.js";
 import { mutualMatches } from "../../evaluators/maps.js";
-import { below, encoderModel } from "../../graphs/encoder.js";
+import { attentionModel, below, encoderModel, initialWeights, type EncoderInfo } from "../../graphs/encoder.js";
 import type { Dataset } from "../../src/data/index.js";
+import { input } from "../../src/onnx/graph.js";
+import { toModel } from "../../src/onnx/model.js";
+import { Relu } from "../../src/ops/index.js";
 import { random } from "../../src/random.js";
 import { initialTensors } from "../../src/step.js";
-import { tensor } from "../../src/tensor.js";
+import { tensor, zeros, type Tensors } from "../../src/tensor.js";
 import { portableEngine } from "../engine.js";
 import { tinyStep } from "../tinyRun.js";
 
@@ -227,6 +230,52 @@ describe("inference", function () {
       [0, 2, 8],
     );
     assert.equal(spreadOut([at(0), at(2), at(8)], 4, 2, 2).length, 2);
+  });
+  it("features draws what each head of a ViT attends to", async () => {
+    const vit = { embedDim: 16, depth: 2, numHeads: 2, patchSize: 4 };
+    const info: EncoderInfo = {
+      backbone: "vitTiny",
+      options: vit,
+      size: 16,
+      resize: 16,
+      method: "aps",
+      recipe: "test",
+      mean: [0.5, 0.5, 0.5],
+      std: [0.25, 0.25, 0.25],
+    };
+    const weights = initialWeights(info, 0);
+    const even = { ...weights, "transformer.1.attn.qkv.weight": zeros("float32", [48, 16]) };
+    const attended = async (tensors: Tensors) => {
+      const session = await engine.session(attentionModel(info, tensors));
+      const r = random(5, "image");
+      const image = tensor(
+        "float32",
+        [1, 3, 16, 16],
+        Array.from({ length: 768 }, () => r.uniform()),
+      );
+      const { attention: a } = await session.run({ image });
+      session.release();
+      assert.deepEqual(a!.shape, [1, 2, 4, 4]);
+      return [...(a!.data as Float32Array)];
+    };
+    // queries and keys of 0 look everywhere alike: at 16 patches and the class token
+    for (const share of await attended(even)) assert.ok(Math.abs(share - 1 / 17) < 1e-6);
+    const shares = await attended(weights);
+    assert.ok(new Set(shares).size > 16 && shares.every((v) => v > 0));
+
+    writeFileSync(join(dir, "vit.onnx"), encoderModel(info, weights));
+    const [photo, out] = [join(photos, "000.png"), join(dir, "a.png")];
+    const [shown] = await attention(engine, await encoderAt(join(dir, "vit.onnx"), {}), [photo], { side: 64, out });
+    assert.deepEqual(shown!.map, [2, 4, 4]);
+    assert.equal((await sharp(out).metadata()).format, "png");
+    await assert.rejects(
+      attention(engine, encoder, [photo], { side: 64, out }),
+      /resnet18 has no class token .*; vitTiny, vitSmall, vitBase, mocoVitSmall, mocoVitBase have\./,
+    );
+    const x = input("x", "float32", ["B", 3, 16, 16]);
+    writeFileSync(join(dir, "foreign.onnx"), toModel({ inputs: [x], outputs: { y: Relu(x) } }));
+    const foreign = await encoderAt(join(dir, "foreign.onnx"), {});
+    await assert.rejects(attention(engine, foreign, [photo], { side: 64, out }), /of this one there is only a graph/);
   });
   it("correspond and features draw a photograph and itself", async () => {
     const photo = join(photos, "000.png");

@@ -114,7 +114,15 @@ describe("diptych evaluate detection", function () {
   const evaluate = async (data: string, settings: string[], more: object = {}, encoder = "ours.onnx") => {
     const evaluator = evaluatorNamed("detection");
     const options = resolveOptions("detection", evaluator, [...small, ...settings]);
-    const flags = { data: at(data), scratch: false, cache: false, say: () => undefined, ...more };
+    const flags = {
+      data: at(data),
+      scratch: false,
+      cache: false,
+      patches: 1,
+      "patch-scale": 1,
+      say: () => undefined,
+      ...more,
+    };
     return judged(await trainingEngine(), evaluator, options, at(encoder), flags);
   };
 

@@ -56,6 +56,8 @@ describe("diptych evaluate", function () {
   const flags = (data: string): EvaluateFlags => ({
     data: at(data),
     scratch: false,
+    patches: 1,
+    "patch-scale": 0.25,
     cache: false,
     say: () => undefined,
   });
@@ -121,6 +123,17 @@ describe("diptych evaluate", function () {
       ["trained on", "from scratch"],
     );
     assert.ok(rows[0]!.metrics.top1! >= 90, `top1 ${rows[0]!.metrics.top1}`);
+  });
+  it("sees bags of patches, and crops and flips for the linear probe", async () => {
+    const { rows: whole } = await evaluate("knn", ["k=1"]);
+    const bag = await evaluate("knn", ["k=1"], "ours.onnx", { patches: 3, "patch-scale": 1 });
+    assert.deepEqual(bag.rows[0]!.metrics, whole[0]!.metrics, "patches that are the whole image say what it says");
+    assert.match(bag.notes.join(), /mean over 3 patches of 1 of the area at 16 px/);
+    const parts = await evaluate("knn", ["k=1"], "ours.onnx", { patches: 3, "patch-scale": 0.25 });
+    assert.notDeepEqual(parts.rows[1]!.metrics, whole[1]!.metrics);
+    const { rows } = await evaluate("linear", ["epochs=3", "lr=0.1,1", "views=2"]);
+    assert.ok(rows.every((row) => row.metrics.top1! >= 0));
+    await assert.rejects(evaluate("finetune", [], "ours.onnx", { patches: 3 }), /--patches averages features/);
   });
   it("computes features once, and anew where an image changed", async () => {
     const cache = at("cache");
@@ -210,7 +223,7 @@ describe("diptych evaluate", function () {
         writeFileSync(at("text.onnx"), toModel({ inputs: [tokens], outputs: { y: ReduceMean(tokens) } }));
         return evaluate("knn", [], "text.onnx");
       },
-      /^An encoder takes float32 images \[B,3,H,W\]; input "tokens" of this model is float32 \[B,77\]\.$/,
+      /^An encoder takes float32 images \[B,C,H,W\] of 1, 3 or 4 channels; input "tokens" of this model is float32 \[B,77\]\.$/,
     ],
     [
       "a mean without deviations",

@@ -174,6 +174,11 @@ describe("judges of frozen features", () => {
     images: { length: rows.labels.length, key: String, image: () => Promise.reject(new Error("not looked at")) },
     labels: rows.labels,
     features: () => Promise.resolve(rows.features),
+    views: (count) => {
+      const { data, length, width } = rows.features;
+      const all = Float32Array.from({ length: count * data.length }, (_, i) => data[i % data.length]!);
+      return Promise.resolve({ data: all, length: count * length, width });
+    },
   });
   const subject = async (): Promise<Subject> => ({
     engine: await trainingEngine(),
@@ -189,6 +194,20 @@ describe("judges of frozen features", () => {
     assert.equal(first.lr, 1);
     assert.ok(first.top1! > 80, `top1 ${first.top1}`);
     assert.deepEqual(await linear.evaluate(await subject(), short), first);
+  });
+  it("learn from views in turn: of equal ones what they learn from one", async () => {
+    const whole = { ...(await subject()), test: undefined };
+    for (const s of [await subject(), whole])
+      assert.deepEqual(await linear.evaluate(s, { ...short, views: 3 }), await linear.evaluate(s, short));
+    assert.match(linear.protocol({ ...short, views: 3 }), /3 random crops and flips of each image in turn/);
+  });
+  it("learn from views alone where there are several", async () => {
+    const s = await subject();
+    const { features: noise } = task(300, 9);
+    const blind = { ...s, train: { ...s.train, features: () => Promise.resolve(noise) } };
+    const options = { ...short, lr: [1] };
+    assert.ok((await linear.evaluate(blind, { ...options, views: 2 })).top1! > 80);
+    assert.ok((await linear.evaluate(blind, options)).top1! < 60);
   });
   it("name a score that was chosen on the test set as such", async () => {
     const metrics = await linear.evaluate(await subject(), { ...short, faithful: "best-on-test" });

@@ -72,7 +72,15 @@ describe("diptych evaluate segmentation", function () {
   const evaluate = async (settings: string[], encoder = "ours.onnx", more: object = {}) => {
     const evaluator = evaluatorNamed("segmentation");
     const options = resolveOptions("segmentation", evaluator, [...small, ...settings]);
-    const flags = { data: at("data"), scratch: false, cache: false, say: () => undefined, ...more };
+    const flags = {
+      data: at("data"),
+      scratch: false,
+      cache: false,
+      patches: 1,
+      "patch-scale": 1,
+      say: () => undefined,
+      ...more,
+    };
     return judged(engine, evaluator, options, at(encoder), flags);
   };
 

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { encoderModel, network, type EncoderInfo } from "../../graphs/encoder.js";
+import { encoderModel, initialWeights, network, type EncoderInfo } from "../../graphs/encoder.js";
 import { methods } from "../../graphs/methods/index.js";
 import { optimizers } from "../../graphs/optimizers.js";
 import { rootScope, type Collected } from "../../graphs/scope.js";
@@ -62,6 +62,8 @@ const files: [name: string, shape: [number, number, number], width: number][] = 
   ["yolo", [1, 32, 32], 12],
   ["shuffle", [4, 16, 16], 8],
   ["shuffleFixed", [4, 16, 16], 8],
+  ["vit", [3, 16, 16], 6],
+  ["pools", [3, 26, 26], 8],
 ];
 
 describe("an ONNX file as a backbone", () => {
@@ -163,7 +165,7 @@ describe("an ONNX file as a backbone", () => {
   }
   const norm = (tensors: Tensors): number => Math.sqrt(Object.values(tensors).reduce((sum, t) => sum + dot(t, t), 0));
 
-  for (const [name, size] of files.filter(([n]) => /convnext/.test(n)))
+  for (const [name, size] of files.filter(([n]) => /convnext|vit/.test(n)))
     it(`${name} has gradients that agree with differences, batch statistics included`, async () => {
       for (const dialect of ["portable", "training"] satisfies Dialect[]) {
         const { gradient, feeds, lossAt } = await differentiated(name, size, dialect);
@@ -176,7 +178,7 @@ describe("an ONNX file as a backbone", () => {
         assert.ok(Math.abs(got - want) < 0.02 * norm(gradient), `${dialect}: ${got} by differences, ${want} by rule`);
       }
     });
-  for (const [name, size] of files.filter(([n]) => /mobilenet|shuffle|yolo/.test(n)))
+  for (const [name, size] of files.filter(([n]) => /mobilenet|shuffle|yolo|pools/.test(n)))
     it(`${name}, whose ReLUs or maxima have kinks, has equal gradients in both dialects`, async () => {
       const [a, b] = [await differentiated(name, size, "portable"), await differentiated(name, size, "training")];
       const apart = Object.fromEntries(Object.entries(a.gradient).map(([n, t]) => [n, along(t, b.gradient[n]!, -1)]));
@@ -228,6 +230,21 @@ describe("an ONNX file as a backbone", () => {
     rmSync(dir, { recursive: true });
   });
 
+  it("keeps the batch of a transformer open, on whatever batch it was exported", () => {
+    const options = optionsOf("vit");
+    const [mean, std] = [
+      [0, 0, 0],
+      [1, 1, 1],
+    ];
+    const info: EncoderInfo = { backbone: "onnx", options, size: 16, resize: 16, mean, std, method: "", recipe: "" };
+    const dir = mkdtempSync(join(tmpdir(), "onnx-"));
+    writeFileSync(join(dir, "encoder.onnx"), encoderModel(info, initialWeights(info, 0)));
+    const images = noise([3, 3, 16, 16], "three");
+    const [ours, theirs] = [judged(join(dir, "encoder.onnx"), images).features!, judged(path("vit"), images).y!];
+    assert.deepEqual(ours.dims, [3, 6]);
+    ours.data.forEach((v, i) => assert.ok(Math.abs(v - theirs.data[i]!) < 1e-4 * (1 + Math.abs(v)), `features[${i}]`));
+    rmSync(dir, { recursive: true });
+  });
   it("takes three channels as grey where the file takes one", () => {
     const { backbone, options } = network("onnx", optionsOf("yolo"));
     const { features } = backbone.forward(
