@@ -186,6 +186,13 @@ describe("diptych evaluate detection", function () {
     assert.deepEqual(changed(await trained("frozen")), []);
   });
 
+  it("alone writes results", async () => {
+    const asked = { data: at("coco"), results: at("none.json"), scratch: false, cache: false, say: () => undefined };
+    const of = async (name: string) => judged(await trainingEngine(), evaluatorNamed(name), {}, at("ours.onnx"), asked);
+    await assert.rejects(of("segmentation"), /--results keeps the boxes of detection; this judge finds none\./);
+    await assert.rejects(of("knn"), /--results keeps what a judge of places found/);
+  });
+
   describe("its data", () => {
     const open = (root: string, settings: string[] = []) =>
       openDetection(at(root), resolveOptions("detection", detection, settings));
