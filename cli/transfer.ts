@@ -14,6 +14,8 @@ export async function transferred(
   encoderFile: string,
   { data: root, out, picture, results, scratch, say, ...flags }: EvaluateFlags,
 ): Promise<Verdict> {
+  if (results && !evaluator.writesResults)
+    throw new Error("--results keeps the boxes of detection; this judge finds none.");
   const { bytes } = await encoderAt(encoderFile, flags);
   const network = ownNetwork(encoderFile, bytes);
   const data = await evaluator.open(root, options);

@@ -98,6 +98,7 @@ export const detection: DenseEvaluator<DetectionJudgeOptions, DetectionData> = {
   counts: ["epochs", "batchSize", "height", "width", "channels", "candidates", "maxDetections"],
   fromScratch: { backbone: "all" },
   judges: "places",
+  writesResults: true,
   protocol: (o) =>
     `FPN and FCOS head, ${o.convs} convolutions of ${o.channels}; backbone ${{ all: "trained, BatchNorm too", fixedNorms: "trained, its BatchNorm fixed (from scratch: trained)", frozen: "frozen" }[o.backbone]}; ` +
     `SGD, lr ${o.lr}, ${o.schedule === "cosine" ? "cosine" : `a tenth after ${o.milestones.map((m) => `${Math.round(100 * m)} %`).join(" and ")}`}, ` +

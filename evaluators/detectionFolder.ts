@@ -63,7 +63,7 @@ export function openDetection(root: string, o: DetectionFiles): DetectionData {
   const flat = [train, test].reduce((n, { truth }) => n + flatBoxes(truth), 0);
   const note =
     `${layout}: training ${count(learned)}, ${o.split} ${count(test)}, ${classes.length} classes` +
-    (flat ? `; ${flat} boxes have no area and are not learned` : "");
+    (flat ? `; boxes without area, which are not learned: ${flat}` : "");
   return { layout, classes, train: learned, test, note };
 }
 

@@ -1,5 +1,6 @@
 /** Photographs with boxes drawn on them: what was found, and what is there. */
 import sharp, { type OverlayOptions } from "sharp";
+import { escaped } from "../src/markup.js";
 import type { Detections, GroundTruth } from "./coco/columns.js";
 import type { DetectionData } from "./detectionFolder.js";
 
@@ -8,8 +9,6 @@ const [shown, height, gap, least] = [4, 320, 12, 0.5];
 
 /** Equal steps round the circle of colours. */
 const colourOf = (label: number, classes: number): string => `hsl(${Math.round((360 * label) / classes)},90%,42%)`;
-
-const escaped = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
 /** A row for each of some test images, spread over the split: what was found with its scores, and what is there. */
 export async function detectionPicture({ test, classes }: DetectionData, found: Detections): Promise<Buffer> {

@@ -74,13 +74,15 @@ export interface Transferred {
   model: Uint8Array;
   /** Some test images with what was found in them, PNG. */
   picture(): Promise<Buffer>;
-  /** What was found, as a file that another command judges; absent where there is none. */
+  /** What was found, as the text of a file; of judges that write results. */
   results?(): string;
 }
 
 /** Transfer to answers about places, the class of each pixel or boxes: a head on the network, trained with it on data that the judge opens itself. */
 export interface DenseEvaluator<Options, Data extends { note: string }> extends Judge<Options> {
   judges: "places";
+  /** Writes what it found, for commands that judge such files. */
+  writesResults?: boolean;
   /** The data of a folder; `note` says what was found there, for a line above the table. */
   open(root: string, options: Options): Promise<Data>;
   evaluate(

@@ -2,12 +2,11 @@
 import sharp, { type OverlayOptions } from "sharp";
 import { placesOf, type Match } from "../../evaluators/maps.js";
 import { principalComponents } from "../../evaluators/principal.js";
+import { escaped } from "../../src/markup.js";
 import type { Tensor } from "../../src/tensor.js";
 
 const background = "#ffffff";
 const gap = 12;
-
-export const escaped = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
 /** A photograph at a height, upright, as PNG. */
 async function shown(file: string, height: number): Promise<{ png: Buffer; width: number }> {

@@ -1,5 +1,5 @@
 /** Line charts as SVG: numbers in, text out. */
-import { escaped } from "./html.js";
+import { escaped } from "../../src/markup.js";
 
 export type Point = readonly [x: number, y: number];
 export interface Series {

@@ -1,6 +1,5 @@
-/** What the pages share: escaping, style, frame. */
-
-export const escaped = (text: string): string => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+/** What the pages share: style, frame. */
+import { escaped } from "../../src/markup.js";
 
 const style = `
 :root{color-scheme:light dark;--ink:#1c2430;--soft:#667085;--line:#e4e7ec;--card:#f7f8fa;--page:#fff;--c0:#2563eb;--c1:#d9480f;--c2:#0f9d58;--c3:#9333ea;--c4:#b7791f;--c5:#db2777}

@@ -2,7 +2,8 @@
 import type { Books, Score, Top1 } from "../books.js";
 import type { Recipe } from "../recipes/schema.js";
 import { chart, smoothed, type Chart, type Point } from "./chart.js";
-import { escaped, page, table } from "./html.js";
+import { escaped } from "../../src/markup.js";
+import { page, table } from "./html.js";
 import type { Pictures } from "./pictures.js";
 
 export interface Run {

@@ -89,9 +89,9 @@ export function detectionStep(o: DetectionStepOptions): TrainingStep {
   const seen = normalized(image, o.info.mean, o.info.std);
   const { predicted, locations } = detector(scope, seen, o, bodyOf(scope, o.backbone));
   const losses = fcosLosses(predicted, targetsOf(locations, { boxes, labels }), locations);
-  const loss = Object.values(losses as unknown as Record<string, Value>).reduce((a, b) => Add(a, b));
+  const loss = Object.values(losses).reduce((a, b) => Add(a, b));
 
-  return supervisedStep(scope, collected, { inputs: [image, boxes, labels], loss, metrics: { ...losses } }, o);
+  return supervisedStep(scope, collected, { inputs: [image, boxes, labels], loss, metrics: losses }, o);
 }
 
 /** detector.onnx: `image` [1,3,H,W] in 0–1 → `boxes` [n,4] as corners in its pixels, `scores` [n], descending, `labels` int64 [n]. */

@@ -60,11 +60,7 @@ function centernessOf(distances: Value): Value {
   return Sqrt(Mul(ratio(left, right), ratio(up, down)));
 }
 
-export interface FcosLosses {
-  classification: Value;
-  regression: Value;
-  centerness: Value;
-}
+export type FcosLosses = Record<"classification" | "regression" | "centerness", Value>;
 
 /** The three losses of a batch, whose sum is trained on. */
 export function fcosLosses(predicted: Predictions, targets: Targets, locations: Locations): FcosLosses {

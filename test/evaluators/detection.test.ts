@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import { evaluatorNamed, judged } from "../../cli/evaluate.js";
 import { resolveOptions } from "../../cli/options.js";
@@ -58,7 +59,7 @@ async function paint(file: string, { name, objects }: Scene): Promise<void> {
 }
 
 describe("diptych evaluate detection", function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
   let dir: string;
   const at = (...parts: string[]) => join(dir, ...parts);
   const write = (file: string, content: string | object): void => {
@@ -193,6 +194,13 @@ describe("diptych evaluate detection", function () {
     assert.deepEqual(changed(await trained("frozen")), []);
   });
 
+  it("alone writes results", async () => {
+    const asked = { data: at("coco"), results: at("none.json"), scratch: false, cache: false, say: () => undefined };
+    const of = async (name: string) => judged(await trainingEngine(), evaluatorNamed(name), {}, at("ours.onnx"), asked);
+    await assert.rejects(of("segmentation"), /--results keeps the boxes of detection; this judge finds none\./);
+    await assert.rejects(of("knn"), /--results keeps what a judge of places found/);
+  });
+
   describe("its data", () => {
     const open = (root: string, settings: string[] = []) =>
       openDetection(at(root), resolveOptions("detection", detection, settings));
@@ -220,7 +228,7 @@ describe("diptych evaluate detection", function () {
       assert.equal(train.files.length, 1);
       assert.equal(train.objects[0]!.length, learned[0]!.objects.length);
       assert.match(note, /training 1 images/);
-      assert.match(note, /2 boxes have no area and are not learned/);
+      assert.match(note, /boxes without area, which are not learned: 2$/);
     });
     it("learn VOC's difficult objects, and judge none of them", () => {
       write("hard/Annotations/a.xml", vocOf(learned[0]!).replaceAll("</name>", "</name><difficult>1</difficult>"));
@@ -263,6 +271,21 @@ describe("diptych evaluate detection", function () {
         evaluate("coco", [...quick(), "testFile=wrong.json"]),
         /val0\.png cannot be read: it is 64 × 48 pixels, its annotation says 65 × 48/,
       );
+    });
+    it("may be coco-mini421, or the same images as VOC has them", function () {
+      const shared = process.env.DIPTYCH_SHARED ?? fileURLToPath(new URL("../../../../shared", import.meta.url));
+      const folder = join(shared, "data", "coco-mini421");
+      if (!existsSync(folder)) {
+        this.test!.title += ` (${folder} is not there; DIPTYCH_SHARED names another place)`;
+        this.skip();
+      }
+      const coco = openDetection(folder, detection.defaults);
+      assert.equal(
+        coco.note,
+        "COCO: training 214 images with 2016 objects, val 206 images with 1765 objects, 80 classes",
+      );
+      const voc = openDetection(join(shared, "data", "coco-as-voc"), { ...detection.defaults, images: folder });
+      assert.equal(voc.note, "VOC: training 173 images with 1009 objects, val 167 images with 938 objects, 20 classes");
     });
     it("need a backbone with stages", async () => {
       const vit = infoOf("vitTiny", { embedDim: 32, depth: 1, numHeads: 2, patchSize: 8 });
