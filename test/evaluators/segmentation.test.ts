@@ -128,6 +128,11 @@ describe("diptych evaluate segmentation", function () {
       assert.deepEqual(after[`backbone.${name}`], before, name);
     assert.notEqual(Math.max(...(after["decode_head.conv_seg.bias"]!.data as Float32Array)), 0);
   });
+  it("squeezes images to a size where asked", async () => {
+    const { rows, notes } = await evaluate(["epochs=1", "squeeze=true", "crop=32,64"]);
+    assert.match(notes[1]!, /squeezed to the crop, times 1–1, crops of 32 × 64/);
+    assert.ok(rows[0]!.metrics.pixelAccuracy! > 0);
+  });
   it("judges a backbone of one size on squares of it", async () => {
     const vit = infoOf("vitTiny", { embedDim: 32, depth: 2, numHeads: 2, patchSize: 4 });
     writeFileSync(at("vit.onnx"), encoderModel(vit, initialWeights(vit, 0)));
