@@ -3,7 +3,7 @@ import { readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { cached, datasets, subset, type Dataset, type DatasetName } from "../src/data/index.js";
-import type { Recipe } from "./recipes/schema.js";
+import { resolveRecipe, type Recipe } from "./recipes/schema.js";
 
 const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -56,15 +56,25 @@ export async function writeRecipe(out: string, recipe: Recipe, name: string): Pr
   await writeFile(join(out, "recipe.json"), JSON.stringify({ recipe: name, ...recipe }, null, 2) + "\n");
 }
 
-/** The recipe of a run folder, resolved as it was. */
-export async function recipeIn(out: string): Promise<{ name: string; recipe: Recipe }> {
+/** The recipe of a run folder, resolved as it was; `added` are options that it was written before. */
+export async function recipeIn(out: string): Promise<{ name: string; recipe: Recipe; added: string[] }> {
   const file = join(out, "recipe.json");
   const text = await readFile(file, "utf8").catch(() => {
     throw new Error(`${resolve(out)} is not a run: it has no recipe.json.`);
   });
-  const { recipe: name, ...recipe } = JSON.parse(text) as Recipe & { recipe: string };
-  return { name, recipe };
+  const { recipe: name, ...saved } = JSON.parse(text) as Recipe & { recipe: string };
+  const recipe = resolveRecipe(saved);
+  const known = new Set(optionsIn(saved));
+  return { name, recipe, added: optionsIn(recipe).filter((option) => !known.has(option)) };
 }
+
+/** data.root, data.size, …: the paths of all that a recipe says. */
+const optionsIn = (part: object, path = ""): string[] =>
+  Object.entries(part).flatMap(([key, value]) =>
+    typeof value === "object" && value !== null && !Array.isArray(value)
+      ? optionsIn(value as object, `${path}${key}.`)
+      : [path + key],
+  );
 
 /** runs/NAME-1, -2, …: the first that does not exist. */
 export async function freshRun(name: string): Promise<string> {

@@ -26,6 +26,8 @@ export interface Plan {
   name: string;
   recipe: Recipe;
   out: string;
+  /** Lines about it. */
+  notes: string[];
 }
 
 /** A recipe by name, or from a JSON file (a run's recipe.json too). */
@@ -94,13 +96,13 @@ async function begun(argument: string | undefined, flags: PlanFlags): Promise<Pl
       `${out} holds a run of ${there.name}${same ? "" : " with other settings"}. Continue it with --resume, or choose another --out.`,
     );
   }
-  return { name, recipe, out };
+  return { name, recipe, out, notes: [] };
 }
 
 /** A run goes on with the recipe in its folder; flags that would change it are refused. */
 async function resumed(argument: string | undefined, flags: PlanFlags): Promise<Plan> {
   const out = flags.out ?? (await newestRun(argument ?? "photos"));
-  const { name, recipe } = await recipeIn(out);
+  const { name, recipe, added } = await recipeIn(out);
   if (argument !== undefined && argument !== name)
     throw new Error(`${out} belongs to recipe ${name}, not ${argument}.`);
   const asked = resolveRecipe(flagged(structuredClone(recipe) as never, flags));
@@ -108,5 +110,8 @@ async function resumed(argument: string | undefined, flags: PlanFlags): Promise<
     throw new Error(
       `${out} cannot be resumed with other settings than its own. Leave the flags out, or begin a new run.`,
     );
-  return { name, recipe, out };
+  const notes = added.length
+    ? [`${out} was begun before there was ${added.join(", ")}: it goes on with the default.`]
+    : [];
+  return { name, recipe, out, notes };
 }

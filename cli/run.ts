@@ -215,25 +215,26 @@ const judgedImages = 10_000;
 export async function pretrain(o: RunOptions): Promise<RunResult> {
   const { recipe, engine, out, listener } = o;
   const say = listener.say;
+  // data and step
+  const data = (await openData(recipe, "train"))!;
+  const val = await openData(recipe, "val");
+  const info = encoderInfo(recipe, o.recipeName);
+  const views = viewsOf(recipe);
+  if (data.length < imagesPerStep(recipe)) throw new Error(tooLarge(recipe, data.length));
+  const step = stepOf(recipe, engine.name, engine.device);
+
+  // folder: made once there is something to train, and to train on
   await mkdir(join(out, "checkpoints"), { recursive: true });
   const log = journal(join(out, "log.txt"));
   const tell = (line: string): void => {
     log.write(line);
     say(line);
   };
-
-  // data
-  const data = (await openData(recipe, "train"))!;
-  const val = await openData(recipe, "val");
-  const info = encoderInfo(recipe, o.recipeName);
-  const views = viewsOf(recipe);
   leftOut(recipe).forEach(tell);
-  if (data.length < imagesPerStep(recipe)) throw new Error(tooLarge(recipe, data.length));
 
-  // step
+  // session
   const remark = engine.device === "cpu" && onCpu(recipe.precision);
   if (remark) tell(remark);
-  const step = stepOf(recipe, engine.name, engine.device);
   if (engine.device === "cuda") for (const node of withoutCudaKernel(valuesOf(step))) tell(runsOnCpu(node));
   const given = o.init ? await initialWeights(o.init, step, methods[recipe.method.name].encoder, tell) : {};
   const artifacts = packageStep(step, initialTensors(step, recipe.seed, given), [engine.name]);

@@ -1,5 +1,6 @@
 /** diptych evaluate, for judges of places: the encoder trained on with a head, beside the same network from random weights. */
-import { writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
 import type { DenseEvaluator, Network } from "../evaluators/evaluator.js";
 import { initialWeights } from "../graphs/encoder.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
@@ -10,7 +11,7 @@ import { encoderAt, ownNetwork } from "./inference/source.js";
 export async function transferred(
   engine: NativeEngine,
   evaluator: DenseEvaluator<object, { note: string }>,
-  options: object,
+  options: { seed?: number },
   encoderFile: string,
   { data: root, out, picture, results, scratch, say, ...flags }: EvaluateFlags,
 ): Promise<Verdict> {
@@ -18,6 +19,7 @@ export async function transferred(
     throw new Error("--results keeps the boxes of detection; this judge finds none.");
   const { bytes } = await encoderAt(encoderFile, flags);
   const network = ownNetwork(encoderFile, bytes);
+  for (const file of [out, picture, results]) if (file) await mkdir(dirname(file), { recursive: true });
   const data = await evaluator.open(root, options);
   const judge = (from: Network, with_: object) => evaluator.evaluate({ engine, say, data, network: from }, with_);
 
@@ -27,7 +29,7 @@ export async function transferred(
   if (results) await writeFile(results, found!());
   const rows: Verdict["rows"] = [{ name: "trained on", key: "", ...own }];
   if (scratch) {
-    const random = { ...network, tensors: initialWeights(network.info, 0) };
+    const random = { ...network, tensors: initialWeights(network.info, options.seed ?? 0) };
     const { metrics, perClass } = await judge(random, { ...options, ...evaluator.fromScratch });
     rows.push({ name: "from scratch", key: "random", metrics, perClass });
   }

@@ -26,11 +26,13 @@ import { trainingEngine } from "./engine.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const bin = join(root, "bin", "diptych.cjs");
+/** Where commands run: what they leave at their usual places stays out of the repository. */
+const workplace = mkdtempSync(join(tmpdir(), "workplace-"));
 
 function diptych(args: string[], env: Record<string, string> = {}) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [bin, ...args], {
     encoding: "utf8",
-    cwd: root,
+    cwd: workplace,
     env: { ...process.env, NO_COLOR: "1", COLUMNS: "500", ...env },
   });
   return { status, stdout, stderr };
@@ -58,7 +60,7 @@ describe("diptych pretrain", function () {
         .toFile(join(folder, `${i}.png`));
     }
   });
-  after(() => rmSync(dir, { recursive: true }));
+  after(() => [dir, workplace].forEach((d) => rmSync(d, { recursive: true })));
 
   const small = (out: string, ...more: string[]): string[] => [
     "pretrain",
@@ -170,7 +172,7 @@ describe("diptych pretrain", function () {
 
   it("continues bit for bit after SIGKILL at a random step", async () => {
     const out = join(dir, "killed");
-    const child = spawn(process.execPath, [bin, ...small(out)], { cwd: root, stdio: "ignore" });
+    const child = spawn(process.execPath, [bin, ...small(out)], { cwd: workplace, stdio: "ignore" });
     const kill = 7 + random(Date.now(), "kill").integer(8);
     await new Promise<void>((done, fail) => {
       const watch = setInterval(() => {
@@ -243,7 +245,7 @@ describe("diptych pretrain", function () {
 
   it("stops cleanly at Ctrl-C, with a checkpoint", async () => {
     const out = join(dir, "stopped");
-    const child = spawn(process.execPath, [bin, ...small(out)], { cwd: root, stdio: "ignore" });
+    const child = spawn(process.execPath, [bin, ...small(out)], { cwd: workplace, stdio: "ignore" });
     const watch = setInterval(
       () => !child.killed && existsSync(join(out, "checkpoints", "step-6")) && child.kill("SIGINT"),
       5,
@@ -278,7 +280,7 @@ describe("diptych pretrain", function () {
     const out = join(dir, "full");
     const longer = small(out).map((arg) => (arg === "4" ? "30" : arg)); // epochs
     const child = spawn(process.execPath, [bin, ...longer], {
-      cwd: root,
+      cwd: workplace,
       stdio: ["ignore", "ignore", "pipe"],
     });
     let said = "";
@@ -427,6 +429,7 @@ describe("diptych pretrain", function () {
       assert.notEqual(status, 0);
       assert.match(words(stderr), says);
       assert.doesNotMatch(stderr, /\n\s+at /, "no stack trace");
+      assert.ok(!existsSync(join(workplace, "runs")), "leaves no run behind");
     });
 
   it("answers a folder that may not be read", function () {
@@ -441,6 +444,18 @@ describe("diptych pretrain", function () {
     chmodSync(locked, 0o700);
     assert.notEqual(status, 0);
     assert.match(words(stderr), /cannot be read: permission denied/);
+  });
+
+  it("goes on with a run that was begun before an option existed, and says so", () => {
+    const run = join(dir, "earlier");
+    cpSync(join(dir, "whole"), run, { recursive: true });
+    const file = join(run, "recipe.json");
+    const recipe = JSON.parse(readFileSync(file, "utf8")) as { data: Record<string, unknown> };
+    delete recipe.data.channels;
+    writeFileSync(file, JSON.stringify(recipe));
+    const { status, stderr } = diptych(["pretrain", "--resume", "--out", run, "--threads", "2"]);
+    assert.equal(status, 0, stderr);
+    assert.match(words(stderr), /earlier was begun before there was data\.channels: it goes on with the default\./);
   });
 
   it("replaces a corrupt photograph and goes on", () => {

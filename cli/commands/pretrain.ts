@@ -48,6 +48,7 @@ export default class Pretrain extends Base {
     const { args, flags } = await this.parse(Pretrain);
     const { planned } = await import("../plan.js");
     const plan = await planned(args.recipe, flags);
+    plan.notes.forEach(this.say);
     if (flags["dry-run"]) {
       const { dryRun } = await import("../dryRun.js");
       const summary = dryRun(plan.recipe);

@@ -73,10 +73,11 @@ export async function attentionPicture(files: readonly string[], maps: readonly 
   return canvas(right, gap + files.length * (height + gap), parts);
 }
 
-/** Orange, as opaque as a value is near to the largest. */
+/** Orange, from none at the least value to four fifths opaque at the largest. */
 function glowing(values: Float32Array): Uint8Array {
-  const largest = Math.max(...values);
-  return Uint8Array.from(Array.from(values, (v) => [255, 160, 0, Math.round((255 * v) / largest)]).flat());
+  const [least, largest] = [Math.min(...values), Math.max(...values)];
+  const opacity = (v: number): number => Math.round((204 * (v - least)) / (largest - least || 1));
+  return Uint8Array.from(Array.from(values, (v) => [255, 160, 0, opacity(v)]).flat());
 }
 
 function unitRows(f: { data: Float32Array; length: number; width: number }) {

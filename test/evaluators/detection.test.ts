@@ -195,7 +195,8 @@ describe("diptych evaluate detection", function () {
   });
 
   it("alone writes results", async () => {
-    const asked = { data: at("coco"), results: at("none.json"), scratch: false, cache: false, say: () => undefined };
+    const quiet = { scratch: false, cache: false, patches: 1, "patch-scale": 1, say: () => undefined };
+    const asked = { ...quiet, data: at("coco"), results: at("none.json") };
     const of = async (name: string) => judged(await trainingEngine(), evaluatorNamed(name), {}, at("ours.onnx"), asked);
     await assert.rejects(of("segmentation"), /--results keeps the boxes of detection; this judge finds none\./);
     await assert.rejects(of("knn"), /--results keeps what a judge of places found/);

@@ -170,7 +170,7 @@ describe("diptych evaluate", function () {
     [
       "an unknown judge",
       () => evaluate("linaer"),
-      /^Unknown judge "linaer"\. Did you mean linear\? Available: finetune, /,
+      /^Unknown judge "linaer"\. Did you mean linear\? Available: detection, finetune, /,
     ],
     [
       "an unknown option",
