@@ -34,6 +34,8 @@ export interface SegmentationJudgeOptions extends SegmentationOptions, Omit<Segm
   shortSide: number;
   /** Height and width of a training view. */
   crop: number[];
+  /** Images are squeezed to the crop's height and width, whatever their own, instead of resized by the short side. */
+  squeeze: boolean;
   ratio: number[];
   flip: number;
   /** Share of the channels dropped before the classifier, below 1. */
@@ -64,6 +66,7 @@ export const segmentation: DenseEvaluator<SegmentationJudgeOptions, OpenedSegmen
     freeze: false,
     shortSide: 0,
     crop: [512, 512],
+    squeeze: false,
     ratio: [0.5, 2],
     flip: 0.5,
     split: "val",
@@ -78,7 +81,7 @@ export const segmentation: DenseEvaluator<SegmentationJudgeOptions, OpenedSegmen
     `FCN head, ${o.convs} convolutions of ${o.channels}, output stride ${o.outputStride} where there are stages; ` +
     `${o.freeze ? "backbone frozen, its BatchNorm in evaluation mode" : `backbone trained, BatchNorm trains on, auxiliary loss ${o.auxiliary}`}; ` +
     `SGD, lr ${o.lr} (heads times ${o.headRate}), poly 0.9 to ${lastRate}, decay ${o.weightDecay}, ${o.epochs} epochs, batch ${o.batchSize}; ` +
-    `short side ${o.shortSide || "as it is"}, times ${o.ratio.join("–")}, crops of ${o.crop.join(" × ")}, flips; last epoch, whole images`,
+    `${o.squeeze ? "squeezed to the crop" : `short side ${o.shortSide || "as it is"}`}, times ${o.ratio.join("–")}, crops of ${o.crop.join(" × ")}, flips; last epoch, whole images`,
   open(root, o) {
     const data = openSegmentation(root, o);
     const [learn, asked] = [data.train.images.length, data.test.images.length];
@@ -88,14 +91,15 @@ export const segmentation: DenseEvaluator<SegmentationJudgeOptions, OpenedSegmen
   async evaluate({ engine, network, data, say }, o) {
     const { info } = network;
     const [[height, width], ratio] = [pair("crop", o.crop), pair("ratio", o.ratio)];
-    const fixed = backbones[info.backbone].anySize ? undefined : { height: info.size, width: info.size };
+    const { anySize } = backbones[info.backbone];
+    const crop = anySize ? { height, width } : { height: info.size, width: info.size };
     const cutting: Cutting = {
-      resized: fixed ? () => fixed : byShortSide(o.shortSide),
+      resized: anySize && !o.squeeze ? byShortSide(o.shortSide) : () => crop,
       ratio,
-      crop: fixed ?? { height, width },
+      crop,
       flip: o.flip,
     };
-    if (fixed) say(`This backbone takes ${info.size} × ${info.size} pixels alone: images are squeezed to that.`);
+    if (!anySize) say(`This backbone takes ${info.size} × ${info.size} pixels alone: images are squeezed to that.`);
     const segmenter: SegmenterOptions = { ...o, classes: data.classes.length };
     const views = await viewer(engine);
     const setting: Setting = { engine, info, segmenter, cutting, views };

@@ -79,18 +79,13 @@ describe("diptych evaluate segmentation", function () {
   it("learns coloured squares, and leaves one file that onnxruntime-node runs, and a picture", async () => {
     const said: string[] = [];
     const { rows, notes } = await evaluate(["epochs=16"], "ours.onnx", {
-      scratch: true,
       out: at("segmenter.onnx"),
       picture: at("answers.png"),
       say: (line: string) => said.push(line),
     });
-    assert.deepEqual(
-      rows.map((r) => r.name),
-      ["trained on", "from scratch"],
-    );
-    for (const { name, metrics } of rows) assert.ok(metrics.mIoU! > 80, `${name}: mIoU ${metrics.mIoU}`);
-    assert.deepEqual(Object.keys(rows[0]!.perClass!), ["ground", "red", "blue"]);
-    assert.match(table(byClass(rows)), /^ +trained on +from scratch\nground +\d/);
+    const { metrics, perClass } = rows[0]!;
+    assert.ok(metrics.mIoU! > 80, `mIoU ${metrics.mIoU}`);
+    assert.deepEqual(Object.keys(perClass!), ["ground", "red", "blue"]);
     assert.match(notes[0]!, /32 training and 6 val images, 3 classes; labels 9, 255 do not count/);
     assert.match(said.join("\n"), /epoch 16\/16: loss \d/);
 
@@ -113,12 +108,25 @@ describe("diptych evaluate segmentation", function () {
     const picture = await sharp(at("answers.png")).metadata();
     assert.ok(picture.width > 3 * side && picture.height > 2 * side);
   });
+  it("sets the same network from random weights beside it where asked", async () => {
+    const { rows } = await evaluate(["epochs=1"], "ours.onnx", { scratch: true });
+    assert.deepEqual(
+      rows.map((r) => r.name),
+      ["trained on", "from scratch"],
+    );
+    assert.match(table(byClass(rows)), /^ +trained on +from scratch\nground +\d/);
+  });
   it("leaves a frozen backbone as it came, statistics included", async () => {
     await evaluate(["epochs=1", "freeze=true", "convs=0"], "ours.onnx", { out: at("frozen.onnx") });
     const after = readInitializers(readFileSync(at("frozen.onnx")));
     for (const [name, before] of Object.entries(initialWeights(info, 1)))
       assert.deepEqual(after[`backbone.${name}`], before, name);
     assert.notEqual(Math.max(...(after["decode_head.conv_seg.bias"]!.data as Float32Array)), 0);
+  });
+  it("squeezes images to a size where asked", async () => {
+    const { rows, notes } = await evaluate(["epochs=1", "squeeze=true", "crop=32,64"]);
+    assert.match(notes[1]!, /squeezed to the crop, times 1–1, crops of 32 × 64/);
+    assert.ok(rows[0]!.metrics.pixelAccuracy! > 0);
   });
   it("judges a backbone of one size on squares of it", async () => {
     const vit = infoOf("vitTiny", { embedDim: 32, depth: 2, numHeads: 2, patchSize: 4 });
