@@ -10,7 +10,6 @@ import {
 import type { EncoderInfo } from "../graphs/encoder.js";
 import { sgd } from "../graphs/optimizers.js";
 import { cached } from "../src/data/cached.js";
-import type { Image } from "../src/data/dataset.js";
 import { loader } from "../src/data/loader.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
 import type { Dialect } from "../src/onnx/graph.js";
@@ -19,21 +18,15 @@ import type { Schedule } from "../src/schedules.js";
 import type { TrainingStep } from "../src/step.js";
 import type { Tensors } from "../src/tensor.js";
 import { train, type Prepared } from "../src/train.js";
-import { cocoEval, type Detections } from "./coco/index.js";
+import { cocoEval } from "./coco/index.js";
 import { perClass } from "./coco/perClass.js";
-import {
-  openDetection,
-  resizedImages,
-  type DetectionData,
-  type DetectionFiles,
-  type JudgedImages,
-  type Fit,
-} from "./detectionFolder.js";
+import { detected, resultsOf, vocDetections } from "./detected.js";
+import { openDetection, resizedImages, type DetectionData, type DetectionFiles, type Fit } from "./detectionFolder.js";
 import { detectionPicture } from "./detectionPicture.js";
 import { moved, placed, viewsOf } from "./detectionViews.js";
 import type { DenseEvaluator, Network } from "./evaluator.js";
 import { openStep } from "./heads.js";
-import { vocEval, type VocDetections } from "./voc.js";
+import { vocEval } from "./voc.js";
 
 export interface DetectionJudgeOptions extends DetectionFiles, DetectionLimits {
   epochs: number;
@@ -61,6 +54,12 @@ export interface DetectionJudgeOptions extends DetectionFiles, DetectionLimits {
   flip: number;
   seed: number;
 }
+
+const backboneWords: Record<BackboneTraining, string> = {
+  all: "trained, BatchNorm too",
+  fixedNorms: "trained, its BatchNorm fixed",
+  frozen: "frozen",
+};
 
 export const detection: DenseEvaluator<DetectionJudgeOptions, DetectionData> = {
   summary: "Boxes: a feature pyramid and FCOS' head on the network, trained on COCO's or VOC's annotations",
@@ -100,7 +99,7 @@ export const detection: DenseEvaluator<DetectionJudgeOptions, DetectionData> = {
   judges: "places",
   writesResults: true,
   protocol: (o) =>
-    `FPN and FCOS head, ${o.convs} convolutions of ${o.channels}; backbone ${{ all: "trained, BatchNorm too", fixedNorms: "trained, its BatchNorm fixed (from scratch: trained)", frozen: "frozen" }[o.backbone]}; ` +
+    `FPN and FCOS head, ${o.convs} convolutions of ${o.channels}; backbone ${backboneWords[o.backbone]}${o.backbone === "all" ? "" : ` (from scratch: ${backboneWords.all})`}; ` +
     `SGD, lr ${o.lr}, ${o.schedule === "cosine" ? "cosine" : `a tenth after ${o.milestones.map((m) => `${Math.round(100 * m)} %`).join(" and ")}`}, ` +
     `decay ${o.weightDecay}, ${o.epochs} epochs, batch ${o.batchSize}; whole images ${o.fit === "keep" ? "within" : "squashed to"} ${o.height} × ${o.width}, flips; last epoch`,
   open: (root, o) => Promise.resolve(openDetection(root, o)),
@@ -192,78 +191,3 @@ export const scheduleOf = ({ schedule, lr, milestones, warmupEpochs, epochs }: D
   schedule === "cosine"
     ? { schedule, peak: lr, warmupEpochs }
     : { schedule, peak: lr, warmupEpochs, milestones: milestones.map((m) => Math.round(m * epochs)) };
-
-/** Every image of a split through the detector, boxes brought back to its own pixels. */
-async function detected(
-  engine: NativeEngine,
-  model: Uint8Array,
-  split: JudgedImages,
-  fill: readonly number[],
-  o: DetectionJudgeOptions,
-): Promise<Detections> {
-  const images = resizedImages(split, o, o.fit);
-  const image: number[] = [];
-  const category: number[] = [];
-  const score: number[] = [];
-  const boxes: number[] = [];
-  const read = (i: number): Promise<Image> =>
-    images.image(i).catch((e: Error) => {
-      throw new Error(`${images.key(i)} cannot be read: ${e.message.split("\n")[0]}`, { cause: e });
-    });
-  const session = await engine.session(model);
-  try {
-    let next = read(0);
-    for (let i = 0; i < images.length; i++) {
-      const seen = await next;
-      if (i + 1 < images.length) next = read(i + 1);
-      next.catch(() => undefined);
-      const found = await session.run({ image: viewsOf([seen], [false], o, fill) });
-      const { width, height } = split.sizes[i]!;
-      const along = (value: number, own: number, now: number): number => Math.min(own, (value * own) / now);
-      for (let k = 0; k < found.scores!.data.length; k++) {
-        const [x1, y1, x2, y2] = [...found.boxes!.data.slice(4 * k, 4 * k + 4)].map((v, side) =>
-          side % 2 ? along(Number(v), height, seen.height) : along(Number(v), width, seen.width),
-        ) as [number, number, number, number];
-        image.push(i);
-        category.push(Number(found.labels!.data[k]));
-        score.push(Number(found.scores!.data[k]));
-        boxes.push(x1, y1, x2 - x1, y2 - y1);
-      }
-    }
-  } finally {
-    session.release();
-  }
-  return {
-    length: image.length,
-    image: Int32Array.from(image),
-    category: Int32Array.from(category),
-    score: Float64Array.from(score),
-    boxes: Float64Array.from(boxes),
-    area: Float64Array.from(image, (_, k) => boxes[4 * k + 2]! * boxes[4 * k + 3]!),
-  };
-}
-
-/** Detections as VOC writes them: corners counted from 1, both included. */
-function vocDetections(found: Detections, names: readonly string[], classes: readonly string[]): VocDetections {
-  const out: VocDetections = new Map(classes.map((name) => [name, []]));
-  for (let k = 0; k < found.length; k++) {
-    const [x, y, w, h] = found.boxes!.subarray(4 * k, 4 * k + 4) as unknown as [number, number, number, number];
-    const box = [x + 1, y + 1, x + w, y + h] as const;
-    out.get(classes[found.category[k]!]!)!.push({ image: names[found.image[k]!]!, score: found.score[k]!, box });
-  }
-  return out;
-}
-
-/** The results as JSON: with COCO's ids for coco-eval, with VOC's names for voc-eval. */
-function resultsOf(found: Detections, { classes, test }: DetectionData): string {
-  const names = test.voc && [...test.voc.keys()];
-  const { images, categories } = test.truth;
-  return JSON.stringify(
-    Array.from({ length: found.length }, (_, k) => ({
-      image_id: names ? names[found.image[k]!] : images.id[found.image[k]!],
-      category_id: names ? classes[found.category[k]!] : categories[found.category[k]!]!.id,
-      bbox: [...found.boxes!.subarray(4 * k, 4 * k + 4)],
-      score: found.score[k],
-    })),
-  );
-}
