@@ -67,8 +67,7 @@ export async function judged(
 ): Promise<Verdict> {
   if (flags.patches > 1 && evaluator.judges !== "features")
     throw new Error("--patches averages features; this judge trains the network on whole images. Leave it out.");
-  if (evaluator.judges === "places")
-    return transferred(engine, evaluator, options, encoderFile, flags);
+  if (evaluator.judges === "places") return transferred(engine, evaluator, options, encoderFile, flags);
   for (const flag of ["out", "picture", "results"] as const)
     if (flags[flag]) throw new Error(`--${flag} keeps what a judge of places found; this judge gives numbers alone.`);
   const { bytes: encoder, preprocessing: p } = await encoderAt(encoderFile, flags);

@@ -221,6 +221,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const info = encoderInfo(recipe, o.recipeName);
   const views = viewsOf(recipe);
   if (data.length < imagesPerStep(recipe)) throw new Error(tooLarge(recipe, data.length));
+  const remark = engine.device === "cpu" && onCpu(recipe.precision);
   const step = stepOf(recipe, engine.name, engine.device);
 
   // folder: made once there is something to train, and to train on
@@ -233,7 +234,6 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   leftOut(recipe).forEach(tell);
 
   // session
-  const remark = engine.device === "cpu" && onCpu(recipe.precision);
   if (remark) tell(remark);
   if (engine.device === "cuda") for (const node of withoutCudaKernel(valuesOf(step))) tell(runsOnCpu(node));
   const given = o.init ? await initialWeights(o.init, step, methods[recipe.method.name].encoder, tell) : {};

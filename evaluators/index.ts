@@ -1,12 +1,12 @@
 /** The judges: any encoder.onnx in, numbers out. One file each, one line here. */
 import type { DenseEvaluator, Evaluator } from "./evaluator.js";
-import { detection } from "./detection.js";
+import { detection } from "./detection/index.js";
 import { finetune } from "./finetune.js";
 import { knn } from "./knn.js";
 import { linear } from "./linear.js";
 import { logistic } from "./logistic.js";
 import { lowshot } from "./lowshot.js";
-import { segmentation } from "./segmentation.js";
+import { segmentation } from "./segmentation/index.js";
 
 export * from "./bag.js";
 export * from "./coco/index.js";

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import sharp from "sharp";
-import { byShortSide, cutLabels, drawCut, uncut, viewer } from "../../evaluators/segmentationViews.js";
+import { byShortSide, cutLabels, drawCut, uncut, viewer } from "../../evaluators/segmentation/views.js";
 import { openSegmentation, type SegmentationOptions } from "../../src/data/segmentationFolder.js";
 import { random } from "../../src/random.js";
 import { portableEngine } from "../engine.js";

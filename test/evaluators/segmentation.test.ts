@@ -5,7 +5,7 @@ import { join } from "node:path";
 import sharp from "sharp";
 import { byClass, evaluatorNamed, judged, table } from "../../cli/evaluate.js";
 import { resolveOptions } from "../../cli/options.js";
-import { answerSheet, labelColour } from "../../evaluators/segmentationPicture.js";
+import { answerSheet, labelColour } from "../../evaluators/segmentation/picture.js";
 import { encoderModel, initialWeights, type EncoderInfo } from "../../graphs/encoder.js";
 import type { BackboneName } from "../../graphs/backbones/index.js";
 import { input } from "../../src/onnx/graph.js";

@@ -1,27 +1,27 @@
 /** Semantic segmentation: the network and a fully convolutional head trained on label maps, judged by mIoU. DenseCL's transfer (mmsegmentation, configs/densecl). */
-import { backbones } from "../graphs/backbones/index.js";
-import type { EncoderInfo } from "../graphs/encoder.js";
-import { labelsModel, segmentationStep, segmenterModel, type SegmenterOptions } from "../graphs/segmentation.js";
-import { encodePng } from "../src/data/decode.js";
-import type { LabelMap } from "../src/data/labelPng.js";
-import { loader } from "../src/data/loader.js";
+import { backbones } from "../../graphs/backbones/index.js";
+import type { EncoderInfo } from "../../graphs/encoder.js";
+import { labelsModel, segmentationStep, segmenterModel, type SegmenterOptions } from "../../graphs/segmentation.js";
+import { encodePng } from "../../src/data/decode.js";
+import type { LabelMap } from "../../src/data/labelPng.js";
+import { loader } from "../../src/data/loader.js";
 import {
   ignored,
   openSegmentation,
   type SegmentationData,
   type SegmentationOptions,
   type SegmentationSplit,
-} from "../src/data/segmentationFolder.js";
-import type { NativeEngine } from "../src/engines/native/index.js";
-import { random, type Random } from "../src/random.js";
-import type { TrainingStep } from "../src/step.js";
-import { tensor, zeros, type Tensor, type Tensors } from "../src/tensor.js";
-import { train, type Prepared } from "../src/train.js";
-import type { DenseEvaluator } from "./evaluator.js";
-import { openStep } from "./heads.js";
-import { miouCounter } from "./miou.js";
-import { answerSheet, type Answer } from "./segmentationPicture.js";
-import { byShortSide, drawCut, uncut, viewer, type Cutting, type Viewer } from "./segmentationViews.js";
+} from "../../src/data/segmentationFolder.js";
+import type { NativeEngine } from "../../src/engines/native/index.js";
+import { random, type Random } from "../../src/random.js";
+import type { TrainingStep } from "../../src/step.js";
+import { tensor, zeros, type Tensor, type Tensors } from "../../src/tensor.js";
+import { train, type Prepared } from "../../src/train.js";
+import type { DenseEvaluator } from "../evaluator.js";
+import { openStep } from "../heads.js";
+import { miouCounter } from "../miou.js";
+import { answerSheet, type Answer } from "./picture.js";
+import { byShortSide, drawCut, uncut, viewer, type Cutting, type Viewer } from "./views.js";
 
 export interface SegmentationJudgeOptions extends SegmentationOptions, Omit<SegmenterOptions, "classes"> {
   epochs: number;

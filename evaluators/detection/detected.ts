@@ -1,12 +1,12 @@
 /** What a detector finds in a split, as COCO's judge, VOC's judge and their files take it. */
-import type { Image } from "../src/data/dataset.js";
-import type { Size } from "../src/data/decode.js";
-import type { Engine } from "../src/engines/index.js";
-import type { Tensors } from "../src/tensor.js";
-import type { Detections } from "./coco/columns.js";
-import { resizedImages, type DetectionData, type Fit, type JudgedImages } from "./detectionFolder.js";
-import { viewsOf } from "./detectionViews.js";
-import type { VocDetections } from "./voc.js";
+import type { Image } from "../../src/data/dataset.js";
+import type { Size } from "../../src/data/decode.js";
+import type { Engine } from "../../src/engines/index.js";
+import type { Tensors } from "../../src/tensor.js";
+import type { Detections } from "../coco/columns.js";
+import { resizedImages, type DetectionData, type Fit, type JudgedImages } from "./folder.js";
+import { viewsOf } from "./views.js";
+import type { VocDetections } from "../voc.js";
 
 interface Found {
   image: number;

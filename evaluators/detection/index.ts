@@ -6,27 +6,27 @@ import {
   type BackboneTraining,
   type DetectionLimits,
   type DetectorOptions,
-} from "../graphs/detection/index.js";
-import type { EncoderInfo } from "../graphs/encoder.js";
-import { sgd } from "../graphs/optimizers.js";
-import { cached } from "../src/data/cached.js";
-import { loader } from "../src/data/loader.js";
-import type { NativeEngine } from "../src/engines/native/index.js";
-import type { Dialect } from "../src/onnx/graph.js";
-import { random } from "../src/random.js";
-import type { Schedule } from "../src/schedules.js";
-import type { TrainingStep } from "../src/step.js";
-import type { Tensors } from "../src/tensor.js";
-import { train, type Prepared } from "../src/train.js";
-import { cocoEval } from "./coco/index.js";
-import { perClass } from "./coco/perClass.js";
+} from "../../graphs/detection/index.js";
+import type { EncoderInfo } from "../../graphs/encoder.js";
+import { sgd } from "../../graphs/optimizers.js";
+import { cached } from "../../src/data/cached.js";
+import { loader } from "../../src/data/loader.js";
+import type { NativeEngine } from "../../src/engines/native/index.js";
+import type { Dialect } from "../../src/onnx/graph.js";
+import { random } from "../../src/random.js";
+import type { Schedule } from "../../src/schedules.js";
+import type { TrainingStep } from "../../src/step.js";
+import type { Tensors } from "../../src/tensor.js";
+import { train, type Prepared } from "../../src/train.js";
+import { cocoEval } from "../coco/index.js";
+import { perClass } from "../coco/perClass.js";
 import { detected, resultsOf, vocDetections } from "./detected.js";
-import { openDetection, resizedImages, type DetectionData, type DetectionFiles, type Fit } from "./detectionFolder.js";
-import { detectionPicture } from "./detectionPicture.js";
-import { moved, placed, viewsOf } from "./detectionViews.js";
-import type { DenseEvaluator, Network } from "./evaluator.js";
-import { openStep } from "./heads.js";
-import { vocEval } from "./voc.js";
+import { openDetection, resizedImages, type DetectionData, type DetectionFiles, type Fit } from "./folder.js";
+import { detectionPicture } from "./picture.js";
+import { moved, placed, viewsOf } from "./views.js";
+import type { DenseEvaluator, Network } from "../evaluator.js";
+import { openStep } from "../heads.js";
+import { vocEval } from "../voc.js";
 
 export interface DetectionJudgeOptions extends DetectionFiles, DetectionLimits {
   epochs: number;

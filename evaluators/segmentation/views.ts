@@ -1,12 +1,12 @@
 /** What a segmenter sees: an image, and while it learns the labels with it, cut, resized and mirrored alike. */
-import type { Box } from "../graphs/augment.js";
-import { viewModel } from "../graphs/segmentation.js";
-import type { Image } from "../src/data/dataset.js";
-import type { LabelMap } from "../src/data/labelPng.js";
-import { ignored } from "../src/data/segmentationFolder.js";
-import type { Engine } from "../src/engines/index.js";
-import type { Random } from "../src/random.js";
-import { tensor, zeros, type Tensor } from "../src/tensor.js";
+import type { Box } from "../../graphs/augment.js";
+import { viewModel } from "../../graphs/segmentation.js";
+import type { Image } from "../../src/data/dataset.js";
+import type { LabelMap } from "../../src/data/labelPng.js";
+import { ignored } from "../../src/data/segmentationFolder.js";
+import type { Engine } from "../../src/engines/index.js";
+import type { Random } from "../../src/random.js";
+import { tensor, zeros, type Tensor } from "../../src/tensor.js";
 
 export interface Size {
   height: number;

@@ -1,12 +1,12 @@
 /** Images with boxes, in the layouts that detection data comes in: COCO's JSON and VOC's XML. */
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { basename, extname, join, resolve } from "node:path";
-import type { Dataset } from "../src/data/dataset.js";
-import { decodeResized, extensions, type Size } from "../src/data/decode.js";
-import type { GroundTruth } from "./coco/columns.js";
-import { readGroundTruth, readImageNames } from "./coco/read.js";
-import type { VocObject } from "./voc.js";
-import { readVocAnnotations, readVocSize } from "./vocFiles.js";
+import type { Dataset } from "../../src/data/dataset.js";
+import { decodeResized, extensions, type Size } from "../../src/data/decode.js";
+import type { GroundTruth } from "../coco/columns.js";
+import { readGroundTruth, readImageNames } from "../coco/read.js";
+import type { VocObject } from "../voc.js";
+import { readVocAnnotations, readVocSize } from "../vocFiles.js";
 
 export interface DetectionFiles {
   /** What is judged: val, or test where the data has one. */

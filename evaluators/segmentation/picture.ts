@@ -1,7 +1,7 @@
 /** Photographs with label maps beside them. */
-import type { Image } from "../src/data/dataset.js";
-import type { LabelMap } from "../src/data/labelPng.js";
-import { ignored } from "../src/data/segmentationFolder.js";
+import type { Image } from "../../src/data/dataset.js";
+import type { LabelMap } from "../../src/data/labelPng.js";
+import { ignored } from "../../src/data/segmentationFolder.js";
 
 /** PASCAL VOC's colour of a label: its bits dealt to red, green and blue in turn, from the highest down. Ignored pixels are white. */
 export function labelColour(label: number): [number, number, number] {

@@ -1,8 +1,8 @@
 /** Photographs with boxes drawn on them: what was found, and what is there. */
 import sharp, { type OverlayOptions } from "sharp";
-import { escaped } from "../src/markup.js";
-import type { Detections, GroundTruth } from "./coco/columns.js";
-import type { DetectionData } from "./detectionFolder.js";
+import { escaped } from "../../src/markup.js";
+import type { Detections, GroundTruth } from "../coco/columns.js";
+import type { DetectionData } from "./folder.js";
 
 /** Photographs shown, pixels of their height and between them, least score of a box that is drawn. */
 const [shown, height, gap, least] = [4, 320, 12, 0.5];

@@ -1,8 +1,8 @@
 /** What a detector of one size sees: whole images in the upper left corner of a view, and their objects moved with them. */
-import type { Image } from "../src/data/dataset.js";
-import type { Size } from "../src/data/decode.js";
-import { tensor, zeros, type Tensor } from "../src/tensor.js";
-import type { BoxedObject } from "./detectionFolder.js";
+import type { Image } from "../../src/data/dataset.js";
+import type { Size } from "../../src/data/decode.js";
+import { tensor, zeros, type Tensor } from "../../src/tensor.js";
+import type { BoxedObject } from "./folder.js";
 
 /** Images in 0–1, mirrored where asked: [B,3,H,W], of colour `fill` (which is 0 once normalised) where they do not reach. */
 export function viewsOf(
