@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { below, encoderModel, network, type EncoderInfo } from "../graphs/encoder.js";
+import { below, encoderModel, network } from "../graphs/encoder.js";
 import { rootScope } from "../graphs/scope.js";
 import { packageStep } from "../src/artifacts/index.js";
 import { constant, input } from "../src/onnx/graph.js";
@@ -13,7 +13,7 @@ import { zeros } from "../src/tensor.js";
 import { trainingEngine } from "./engine.js";
 import { evaluate } from "./evaluate.js";
 import { judged } from "./judged.js";
-import { tinyInputs, tinyScalars, tinyStep } from "./tinyRun.js";
+import { tinyInfo, tinyInputs, tinyScalars, tinyStep } from "./tinyRun.js";
 
 describe("encoder.onnx", () => {
   it("equals the trained network in evaluation mode, at other batch and image sizes, in onnxruntime-node", async () => {
@@ -23,16 +23,11 @@ describe("encoder.onnx", () => {
     for (let t = 0; t < 3; t++) await session.step(tinyInputs("simclr", t), tinyScalars);
     const tensors = below("student.backbone", session.tensors());
     session.release();
-    const info: EncoderInfo = {
-      backbone: "resnet18",
-      options: { stem: "cifar", width: 8 },
-      size: 16,
-      resize: 18,
-      mean: [0.4, 0.5, 0.6],
-      std: [0.2, 0.3, 0.25],
-      method: "simclr",
-      recipe: "test",
-    };
+    const info = tinyInfo(
+      "resnet18",
+      { stem: "cifar", width: 8 },
+      { resize: 18, mean: [0.4, 0.5, 0.6], std: [0.2, 0.3, 0.25] },
+    );
     const dir = mkdtempSync(join(tmpdir(), "encoder-"));
     writeFileSync(join(dir, "encoder.onnx"), encoderModel(info, tensors));
     for (const [b, h, w] of [
@@ -73,16 +68,7 @@ describe("encoder.onnx", () => {
     const { scope, collected } = rootScope("portable", "eval");
     backbone.forward(scope, input("x", "float32", [1, 3, 16, 16]), options);
     const tensors = initialTensors({ parameters: [...collected.parameters.values()], state: [] }, 0);
-    const info: EncoderInfo = {
-      backbone: "vitTiny",
-      options,
-      size: 16,
-      resize: 16,
-      mean: [0, 0, 0],
-      std: [1, 1, 1],
-      method: "simclr",
-      recipe: "test",
-    };
+    const info = tinyInfo("vitTiny", options, { mean: [0, 0, 0], std: [1, 1, 1] });
     const session = await (await trainingEngine()).session(encoderModel(info, tensors));
     for (const b of [1, 3]) {
       const out = await session.run({ image: zeros("float32", [b, 3, 16, 16]) });
@@ -92,16 +78,7 @@ describe("encoder.onnx", () => {
     session.release();
   });
   it("says which weights it misses", () => {
-    const info: EncoderInfo = {
-      backbone: "resnet18",
-      options: {},
-      size: 16,
-      resize: 16,
-      mean: [0, 0, 0],
-      std: [1, 1, 1],
-      method: "simclr",
-      recipe: "test",
-    };
+    const info = tinyInfo("resnet18", {}, { mean: [0, 0, 0], std: [1, 1, 1] });
     assert.throws(
       () => encoderModel(info, {}),
       /The encoder needs "conv1\.weight" and 99 more tensors, which the weights do not hold\./,

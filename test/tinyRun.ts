@@ -1,5 +1,6 @@
 /** A step small enough for tests: two blocks' worth of ResNet on 16 px, any method. */
-import { boundNetwork } from "../graphs/encoder.js";
+import type { BackboneName } from "../graphs/backbones/index.js";
+import { boundNetwork, type EncoderInfo } from "../graphs/encoder.js";
 import { batchNorm, conv, gelu } from "../graphs/layers.js";
 import type { Shown } from "../graphs/methods/aps.js";
 import { methods, type Method, type MethodName, type Network } from "../graphs/methods/index.js";
@@ -50,6 +51,19 @@ export const tinyNetworks = {
   geluResnet,
 };
 export type TinyNetwork = keyof typeof tinyNetworks;
+
+/** What an encoder of a tiny network says of itself. */
+export const tinyInfo = (backbone: BackboneName, options: object, more: Partial<EncoderInfo> = {}): EncoderInfo => ({
+  backbone,
+  options,
+  size: 16,
+  resize: 16,
+  mean: [0.5, 0.5, 0.5],
+  std: [0.25, 0.25, 0.25],
+  method: "simclr",
+  recipe: "test",
+  ...more,
+});
 
 export function tinyStep(
   method: MethodName,

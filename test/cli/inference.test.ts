@@ -12,7 +12,7 @@ import { spreadOut } from "../../cli/inference/pictures.js";
 import { encoderAt, imagesIn, type Encoder } from "../../cli/inference/source.js";
 import { extractFeatures, imageBatches } from "../../evaluators/features.js";
 import { mutualMatches } from "../../evaluators/maps.js";
-import { attentionModel, below, encoderModel, initialWeights, type EncoderInfo } from "../../graphs/encoder.js";
+import { attentionModel, below, encoderModel, initialWeights } from "../../graphs/encoder.js";
 import type { Dataset } from "../../src/data/index.js";
 import { input } from "../../src/onnx/graph.js";
 import { toModel } from "../../src/onnx/model.js";
@@ -21,7 +21,7 @@ import { random } from "../../src/random.js";
 import { initialTensors } from "../../src/step.js";
 import { tensor, zeros, type Tensors } from "../../src/tensor.js";
 import { portableEngine } from "../engine.js";
-import { tinyStep } from "../tinyRun.js";
+import { tinyInfo, tinyStep } from "../tinyRun.js";
 
 const engine = portableEngine();
 const bin = fileURLToPath(new URL("../../../bin/diptych.cjs", import.meta.url));
@@ -46,9 +46,8 @@ describe("inference", function () {
     }
     const step = tinyStep("simclr", "portable");
     const weights = below("student.backbone", initialTensors(step, 0));
-    const info = { backbone: "resnet18", options: { stem: "cifar", width: 8 }, size: 16, resize: 16 } as const;
-    const rest = { mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25], method: "simclr", recipe: "test" };
-    writeFileSync(join(dir, "encoder.onnx"), encoderModel({ ...info, ...rest }, weights));
+    const info = tinyInfo("resnet18", { stem: "cifar", width: 8 });
+    writeFileSync(join(dir, "encoder.onnx"), encoderModel(info, weights));
     encoder = await encoderAt(join(dir, "encoder.onnx"), {});
     data = await imagesIn(photos, encoder);
     want = await extractFeatures(engine, encoder.bytes, imageBatches(engine, data, encoder.preprocessing), data.length);
@@ -233,16 +232,7 @@ describe("inference", function () {
   });
   it("features draws what each head of a ViT attends to", async () => {
     const vit = { embedDim: 16, depth: 2, numHeads: 2, patchSize: 4 };
-    const info: EncoderInfo = {
-      backbone: "vitTiny",
-      options: vit,
-      size: 16,
-      resize: 16,
-      method: "aps",
-      recipe: "test",
-      mean: [0.5, 0.5, 0.5],
-      std: [0.25, 0.25, 0.25],
-    };
+    const info = tinyInfo("vitTiny", vit, { method: "aps" });
     const weights = initialWeights(info, 0);
     const even = { ...weights, "transformer.1.attn.qkv.weight": zeros("float32", [48, 16]) };
     const attended = async (tensors: Tensors) => {

@@ -4,13 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { exportEncoder } from "../../cli/export.js";
 import { initialWeights } from "../../cli/init.js";
-import { below, encoderModel, type EncoderInfo } from "../../graphs/encoder.js";
+import { below, encoderModel } from "../../graphs/encoder.js";
 import { namings, toTheirs } from "../../graphs/names.js";
 import { readPth, writePth } from "../../src/artifacts/pth.js";
 import { readSafetensors } from "../../src/artifacts/safetensors.js";
 import { initialTensors } from "../../src/step.js";
 import { tensor, type Tensors } from "../../src/tensor.js";
-import { tinyStep } from "../tinyRun.js";
+import { tinyInfo, tinyStep } from "../tinyRun.js";
 
 const encoder = "student.backbone";
 const resnet = tinyStep("simclr", "portable");
@@ -81,16 +81,7 @@ describe("weights between toolkits", () => {
   });
 
   describe("export", () => {
-    const info: EncoderInfo = {
-      backbone: "resnet18",
-      options: { stem: "cifar", width: 8 },
-      size: 16,
-      resize: 18,
-      mean: [0.5, 0.5, 0.5],
-      std: [0.25, 0.25, 0.25],
-      method: "simclr",
-      recipe: "test",
-    };
+    const info = tinyInfo("resnet18", { stem: "cifar", width: 8 }, { resize: 18 });
     const file = join(dir, "encoder.onnx");
     before(() => writeFileSync(file, encoderModel(info, weights)));
     const out = join(dir, "out");

@@ -6,23 +6,15 @@ import sharp from "sharp";
 import { evaluatorNamed, judged, table, type EvaluateFlags } from "../../cli/evaluate.js";
 import { resolveOptions } from "../../cli/options.js";
 import { dividedByClass, shareOf } from "../../evaluators/split.js";
-import { encoderModel, initialWeights, type EncoderInfo } from "../../graphs/encoder.js";
+import { encoderModel, initialWeights } from "../../graphs/encoder.js";
 import { input, type Dim } from "../../src/onnx/graph.js";
 import { toModel } from "../../src/onnx/model.js";
 import { Add, AveragePool, ReduceMean } from "../../src/ops/index.js";
 import { random } from "../../src/random.js";
 import { trainingEngine } from "../engine.js";
+import { tinyInfo } from "../tinyRun.js";
 
-const info: EncoderInfo = {
-  backbone: "resnet18",
-  options: { stem: "cifar", width: 4 },
-  size: 16,
-  resize: 16,
-  mean: [0.5, 0.5, 0.5],
-  std: [0.25, 0.25, 0.25],
-  method: "simclr",
-  recipe: "test",
-};
+const info = tinyInfo("resnet18", { stem: "cifar", width: 4 });
 
 describe("diptych evaluate", function () {
   this.timeout(120_000);

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { openStep } from "../../evaluators/heads.js";
 import { vector } from "../../evaluators/features.js";
-import type { EncoderInfo } from "../../graphs/encoder.js";
 import { sgd } from "../../graphs/optimizers.js";
 import { classifier, finetuneStep, layerRates } from "../../graphs/finetune.js";
 import { rootScope } from "../../graphs/scope.js";
@@ -11,6 +10,7 @@ import { initialTensors } from "../../src/step.js";
 import { scalar, zeros, type Tensor, type Tensors } from "../../src/tensor.js";
 import { trainingEngine } from "../engine.js";
 import { evaluate } from "../evaluate.js";
+import { tinyInfo } from "../tinyRun.js";
 
 describe("layer-wise decay", () => {
   it("gives each block its power, the stem the highest and the head none", () => {
@@ -27,16 +27,11 @@ describe("layer-wise decay", () => {
 });
 
 describe("fine-tuning", () => {
-  const info: EncoderInfo = {
-    backbone: "vitTiny",
-    options: { embedDim: 16, depth: 2, numHeads: 2, patchSize: 4 },
-    size: 8,
-    resize: 8,
-    mean: [0, 0, 0],
-    std: [1, 1, 1],
-    method: "simclr",
-    recipe: "test",
-  };
+  const info = tinyInfo(
+    "vitTiny",
+    { embedDim: 16, depth: 2, numHeads: 2, patchSize: 4 },
+    { size: 8, resize: 8, mean: [0, 0, 0], std: [1, 1, 1] },
+  );
   const [b, classes] = [4, 3];
   const labels = Int32Array.of(0, 2, 1, 1);
   const view = zeros("float32", [1, b, 3, 8, 8]);

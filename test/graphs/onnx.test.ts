@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { encoderModel, initialWeights, network, type EncoderInfo } from "../../graphs/encoder.js";
+import { encoderModel, initialWeights, network } from "../../graphs/encoder.js";
 import { methods } from "../../graphs/methods/index.js";
 import { optimizers } from "../../graphs/optimizers.js";
 import { rootScope, type Collected } from "../../graphs/scope.js";
@@ -20,6 +20,7 @@ import { tensor, zeros, type Tensor, type Tensors } from "../../src/tensor.js";
 import { plainOnTraining, trainingEngine } from "../engine.js";
 import { evaluate } from "../evaluate.js";
 import { judged } from "../judged.js";
+import { tinyInfo } from "../tinyRun.js";
 
 const path = (name: string): string => fileURLToPath(new URL(`../../../test/fixtures/${name}.onnx`, import.meta.url));
 const bytesOf = (name: string): Buffer => readFileSync(path(name));
@@ -208,16 +209,7 @@ describe("an ONNX file as a backbone", () => {
     for (const name of ["conv.weight", "bn.weight", "bn.running_var", "depth.bias"])
       assert.notDeepEqual(trained[`student.backbone.${name}`]!.data, start[`student.backbone.${name}`]!.data, name);
 
-    const info: EncoderInfo = {
-      backbone: "onnx",
-      options,
-      size: 16,
-      resize: 16,
-      mean: [0, 0, 0, 0],
-      std: [1, 1, 1, 1],
-      method: "simclr",
-      recipe: "test",
-    };
+    const info = tinyInfo("onnx", options, { mean: [0, 0, 0, 0], std: [1, 1, 1, 1] });
     const dir = mkdtempSync(join(tmpdir(), "onnx-"));
     const stored = Object.fromEntries(Object.entries(start).map(([n, t]) => [n.replace("student.backbone.", ""), t]));
     const bytes = encoderModel(info, stored);
@@ -232,11 +224,7 @@ describe("an ONNX file as a backbone", () => {
 
   it("keeps the batch of a transformer open, on whatever batch it was exported", () => {
     const options = optionsOf("vit");
-    const [mean, std] = [
-      [0, 0, 0],
-      [1, 1, 1],
-    ];
-    const info: EncoderInfo = { backbone: "onnx", options, size: 16, resize: 16, mean, std, method: "", recipe: "" };
+    const info = tinyInfo("onnx", options, { mean: [0, 0, 0], std: [1, 1, 1] });
     const dir = mkdtempSync(join(tmpdir(), "onnx-"));
     writeFileSync(join(dir, "encoder.onnx"), encoderModel(info, initialWeights(info, 0)));
     const images = noise([3, 3, 16, 16], "three");
