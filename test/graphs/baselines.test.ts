@@ -17,7 +17,7 @@ import { tinyStep } from "../tinyRun.js";
 type Rows = Record<string, GoldenTensor>;
 /** Made by bench/python/methods_reference.py with PyTorch in float64. */
 const reference = JSON.parse(
-  readFileSync(new URL("../../../test/golden/reference_methods.json", import.meta.url), "utf8"),
+  readFileSync(new URL("../../../test/fixtures/reference_methods.json", import.meta.url), "utf8"),
 ) as {
   byol: (Rows & { symmetric: boolean; loss: number })[];
   mocov3: (Rows & { temperature: number; loss: number })[];

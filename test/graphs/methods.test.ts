@@ -26,7 +26,7 @@ interface Reference {
 }
 /** Made by bench/python/methods_reference.py with PyTorch in float64. */
 const reference = JSON.parse(
-  readFileSync(new URL("../../../test/golden/reference_methods.json", import.meta.url), "utf8"),
+  readFileSync(new URL("../../../test/fixtures/reference_methods.json", import.meta.url), "utf8"),
 ) as Reference;
 
 const close = (got: ArrayLike<number | bigint>, want: readonly number[], within = 2e-6): void => {
