@@ -39,7 +39,7 @@ const optionsOf = (seed: number, epochs: number): SegmentationJudgeOptions => ({
   ...segmentation.defaults,
   epochs,
   batchSize: 8,
-  lr: 0.02,
+  lr: 0.05,
   outputStride: 16,
   channels: 128,
   dropout: 0,
