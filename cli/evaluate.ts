@@ -172,12 +172,12 @@ async function notesOf(
   bag: Bag,
   thumbnail: Preprocessing,
 ): Promise<string[]> {
-  const { outputs } = readModel(encoder);
+  const { outputs, metadata } = readModel(encoder);
   const output = outputs.find((o) => o.name === "features") ?? outputs[0]!;
   const split = test
     ? `${train.images.length} training and ${test.images.length} test images`
     : `${train.images.length} images without a test split (knn leaves each out of its own vote, the others hold out ${100 * testShare} % of every class)`;
-  const normalized = network
+  const normalized = metadata.diptych
     ? "inside the encoder"
     : p.normalize
       ? `by mean ${p.normalize.mean.join(" ")}, std ${p.normalize.std.join(" ")}`
@@ -190,7 +190,7 @@ async function notesOf(
   return [
     `${split}, ${classes.length} classes`,
     `output "${output.name}"${output.shape.length > 2 ? ", averaged over its cells" : ""}; BatchNorm in evaluation mode; ${shown}, normalised ${normalized}; raw pixels at ${thumbnail.size} px`,
-    ...(network ? [] : ["No row of random weights: a foreign encoder does not say how it is initialised."]),
+    ...(network ? [] : ["No row of random weights: the encoder does not say how it is initialised."]),
     ...(twins
       ? [
           `Warning: ${twins} ${test ? "test images look the same as a training image" : "images look the same as another one"} at ${thumbnail.size} px. Their answers are given away.`,

@@ -1,5 +1,5 @@
 /** diptych evaluate, for judges of places: the encoder trained on with a head, beside the same network from random weights. */
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, open, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { DenseEvaluator, Network } from "../evaluators/evaluator.js";
 import { initialWeights } from "../graphs/encoder.js";
@@ -15,11 +15,19 @@ export async function transferred(
   encoderFile: string,
   { data: root, out, picture, results, scratch, say, ...flags }: EvaluateFlags,
 ): Promise<Verdict> {
+  for (const flag of ["size", "resize", "mean", "std"] as const)
+    if (flags[flag] !== undefined)
+      throw new Error(`--${flag} is for judges of features; this one takes its own options by --set.`);
   if (results && !evaluator.writesResults)
     throw new Error("--results keeps the boxes of detection; this judge finds none.");
   const { bytes } = await encoderAt(encoderFile, flags);
   const network = ownNetwork(encoderFile, bytes);
-  for (const file of [out, picture, results]) if (file) await mkdir(dirname(file), { recursive: true });
+  const channels = network.info.mean.length;
+  if (channels !== 3)
+    throw new Error(
+      `${encoderFile} takes images of ${channels} channels; judges of places train on RGB. Take an encoder of data.channels=3.`,
+    );
+  for (const file of [out, picture, results]) if (file) await writable(file);
   const data = await evaluator.open(root, options);
   const judge = (from: Network, with_: object) => evaluator.evaluate({ engine, say, data, network: from }, with_);
 
@@ -34,4 +42,13 @@ export async function transferred(
     rows.push({ name: "from scratch", key: "random", metrics, perClass });
   }
   return { notes: [data.note, evaluator.protocol(options)], rows };
+}
+
+/** Found out before a long training, not after it. */
+async function writable(file: string): Promise<void> {
+  await mkdir(dirname(file), { recursive: true });
+  const handle = await open(file, "a").catch((e: Error) => {
+    throw new Error(`${file} cannot be written: ${e.message}. Name another file.`, { cause: e });
+  });
+  await handle.close();
 }

@@ -99,10 +99,11 @@ export function attentionModel(info: EncoderInfo, tensors: Tensors): Uint8Array 
   return networkModel("attention", info, tensors, (s, image) => ({ attention: attention(s, image, options) }));
 }
 
-/** The network and its weights that an encoder of ours carries; undefined for other people's models. */
+/** The network and its weights that an encoder of ours carries; undefined for other people's models, and for backbones that came as a file. */
 export function networkIn(encoder: Uint8Array): { info: EncoderInfo; tensors: Tensors } | undefined {
   const { diptych } = readModel(encoder).metadata;
-  return diptych ? { info: JSON.parse(diptych) as EncoderInfo, tensors: readInitializers(encoder) } : undefined;
+  const info = diptych ? (JSON.parse(diptych) as EncoderInfo) : undefined;
+  return info && info.backbone !== "onnx" ? { info, tensors: readInitializers(encoder) } : undefined;
 }
 
 /** The weights and BN statistics that the network starts from: what an encoder of random weights holds. */

@@ -93,7 +93,8 @@ function maps(s: Scope, image: Value, info: EncoderInfo, { outputStride, freeze 
   const { backbone, options } = network(info.backbone, { ...info.options, outputStride });
   const own = freeze ? s.child("backbone").frozen().with({ mode: "eval" }) : s.child("backbone");
   if (!backbone.stages) return { last: backbone.forward(own, image, options).map };
-  const [c4, last] = backbone.stages(own, image, options).slice(-2) as [Value, Value];
+  const spatial = backbone.stages(own, image, options).filter((map) => map.shape.length === 4);
+  const [c4, last] = spatial.slice(-2) as [Value, Value];
   return { last, c4 };
 }
 

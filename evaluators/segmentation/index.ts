@@ -2,7 +2,7 @@
 import { backbones } from "../../graphs/backbones/index.js";
 import type { EncoderInfo } from "../../graphs/encoder.js";
 import { labelsModel, segmentationStep, segmenterModel, type SegmenterOptions } from "../../graphs/segmentation.js";
-import { encodePng } from "../../src/data/decode.js";
+import { encodePng, sizeOf } from "../../src/data/decode.js";
 import type { LabelMap } from "../../src/data/labelPng.js";
 import { loader } from "../../src/data/loader.js";
 import {
@@ -82,11 +82,16 @@ export const segmentation: DenseEvaluator<SegmentationJudgeOptions, OpenedSegmen
     `${o.freeze ? "backbone frozen, its BatchNorm in evaluation mode" : `backbone trained, BatchNorm trains on, auxiliary loss ${o.auxiliary}`}; ` +
     `SGD, lr ${o.lr} (heads times ${o.headRate}), poly 0.9 to ${lastRate}, decay ${o.weightDecay}, ${o.epochs} epochs, batch ${o.batchSize}; ` +
     `${o.squeeze ? "squeezed to the crop" : `short side ${o.shortSide || "as it is"}`}, times ${o.ratio.join("–")}, crops of ${o.crop.join(" × ")}, flips; last epoch, whole images`,
-  open(root, o) {
+  async open(root, o) {
+    if (![8, 16, 32].includes(o.outputStride))
+      throw new Error(`Expected 8, 16 or 32 for outputStride but received ${o.outputStride}.`);
+    if (o.dropout >= 1 || o.flip > 1)
+      throw new Error(`Expected a dropout below 1 and a flip of at most 1 but received ${o.dropout} and ${o.flip}.`);
     const data = openSegmentation(root, o);
+    for (let i = 0; i < data.test.images.length; i++) data.test.labels(i, await sizeOf(data.test.images.key(i)));
     const [learn, asked] = [data.train.images.length, data.test.images.length];
-    const note = `${learn} training and ${asked} ${o.split} images, ${data.classes.length} classes; labels ${[...new Set([...o.ignore, ignored])].join(", ")} do not count`;
-    return Promise.resolve({ ...data, note });
+    const note = `${data.layout}: ${learn} training and ${asked} ${o.split} images, ${data.classes.length} classes; labels ${[...new Set([...o.ignore, ignored])].join(", ")} do not count`;
+    return { ...data, note };
   },
   async evaluate({ engine, network, data, say }, o) {
     const { info } = network;

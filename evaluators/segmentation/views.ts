@@ -2,16 +2,12 @@
 import type { Box } from "../../graphs/augment.js";
 import { viewModel } from "../../graphs/segmentation.js";
 import type { Image } from "../../src/data/dataset.js";
+import type { Size } from "../../src/data/decode.js";
 import type { LabelMap } from "../../src/data/labelPng.js";
 import { ignored } from "../../src/data/segmentationFolder.js";
 import type { Engine } from "../../src/engines/index.js";
 import type { Random } from "../../src/random.js";
 import { tensor, zeros, type Tensor } from "../../src/tensor.js";
-
-export interface Size {
-  height: number;
-  width: number;
-}
 
 /** A box of the image becomes the upper left height × width pixels of the view; what is beside and below them does not count. */
 export interface Cut extends Size {

@@ -23,11 +23,19 @@ export interface Size {
   height: number;
 }
 
-/** RGB uint8, resized (linear, antialiased) to what `to` makes of the size that the file has. */
-export async function decodeResized(file: string, to: (own: Size) => Size): Promise<Image> {
-  const { autoOrient } = await sharp(file, { limitInputPixels: false }).metadata();
-  return resized(file, { ...to(autoOrient), fit: "fill", kernel: "linear" }, 3);
+/** The size of an image as it is decoded, upright, by its header alone. */
+export async function sizeOf(file: string): Promise<Size> {
+  const { autoOrient } = await sharp(file, { limitInputPixels: false })
+    .metadata()
+    .catch((e: Error) => {
+      throw new Error(`${file} cannot be read: ${e.message.split("\n")[0]}`, { cause: e });
+    });
+  return autoOrient;
 }
+
+/** RGB uint8, resized (linear, antialiased) to what `to` makes of the size that the file has. */
+export const decodeResized = async (file: string, to: (own: Size) => Size): Promise<Image> =>
+  resized(file, { ...to(await sizeOf(file)), fit: "fill", kernel: "linear" }, 3);
 
 /**
  * uint8 of a file's first frame, upright and resized. Grey, CMYK and 16-bit become 8-bit sRGB, or grey by its luma; alpha is dropped

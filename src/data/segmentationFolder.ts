@@ -82,7 +82,7 @@ export function openSegmentation(root: string, o: SegmentationOptions): Segmenta
   const [train, test] = [pairsOf("train"), pairsOf(o.split)];
   const names = namesIn(root);
   const classes = o.classes || names?.length || highestLabel(train, o.ignore) + 1;
-  const range = `${classes} classes are 0 to ${classes - 1}`;
+  const range = classes === 1 ? "the only class is 0" : `${classes} classes are 0 to ${classes - 1}`;
   if (classes > ignored) throw new Error(`Expected at most ${ignored} classes in ${root}, but its ${range}.`);
   if (names && names.length !== classes)
     throw new Error(`${join(root, "classes.txt")} names ${names.length} classes, but ${range}.`);
