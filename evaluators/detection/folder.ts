@@ -42,7 +42,6 @@ export interface JudgedImages extends BoxedImages {
 }
 
 export interface DetectionData {
-  layout: "COCO" | "VOC";
   classes: readonly string[];
   /** Those with objects. */
   train: BoxedImages;
@@ -64,7 +63,7 @@ export function openDetection(root: string, o: DetectionFiles): DetectionData {
   const note =
     `${layout}: training ${count(learned)}, ${o.split} ${count(test)}, ${classes.length} classes` +
     (flat ? `; boxes without area, which are not learned: ${flat}` : "");
-  return { layout, classes, train: learned, test, note };
+  return { classes, train: learned, test, note };
 }
 
 const flatBoxes = ({ length, boxes }: GroundTruth): number =>
