@@ -112,18 +112,21 @@ export const detection: DenseEvaluator<DetectionJudgeOptions, DetectionData> = {
     });
     const found = await detected(engine, model, data.test, network.info.mean, o);
     const result = cocoEval(data.test.truth, found, { iouType: "bbox" });
-    const [AP, AP50, AP75] = [...result.stats].map((v) => 100 * v) as [number, number, number];
+    const [AP, AP50, AP75] = [...result.stats].map(percent) as [number, number, number];
     const { voc } = data.test;
     const byVoc = voc && vocEval(voc, vocDetections(found, [...voc.keys()], data.classes)).map;
     return {
       metrics: { AP, AP50, AP75, ...(byVoc !== undefined && { vocAP50: byVoc }) },
-      perClass: Object.fromEntries(perClass(result).map((c) => [c.name, c.AP < 0 ? NaN : 100 * c.AP])),
+      perClass: Object.fromEntries(perClass(result).map((c) => [c.name, percent(c.AP)])),
       model,
       picture: () => detectionPicture(data, found),
       results: () => resultsOf(found, data),
     };
   },
 };
+
+/** COCO's −1, where no object counts, is no number of per cent. */
+const percent = (share: number): number => (share < 0 ? NaN : 100 * share);
 
 /** The step that a judge with these options trains by. */
 export function stepOf(

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import sharp from "sharp";
-import { evaluatorNamed, judged } from "../../cli/evaluate.js";
+import { evaluatorNamed, judged, table } from "../../cli/evaluate.js";
 import { resolveOptions } from "../../cli/options.js";
 import { cocoEval, readDetections, readGroundTruth } from "../../evaluators/coco/index.js";
 import { detection } from "../../evaluators/detection/index.js";
@@ -174,6 +174,14 @@ describe("diptych evaluate detection", function () {
     assert.deepEqual(Object.keys(rows[0]!.perClass!), classes);
     const truth = readVocAnnotations(at("voc/Annotations"), at("voc/ImageSets/Main/val.txt"));
     assert.equal(vocEval(truth, readVocDetections(at("voc.json"), classes)).map, rows[0]!.metrics.vocAP50);
+  });
+  it("has no number where no object counts", async () => {
+    write("coco/unlabelled.json", { ...cocoOf(asked.slice(0, 2)), annotations: [] });
+    const settings = [...quick(), "testFile=unlabelled.json"];
+    const { rows } = await evaluate("coco", settings);
+    assert.deepEqual(rows[0]!.metrics, { AP: NaN, AP50: NaN, AP75: NaN });
+    assert.deepEqual(rows[0]!.perClass, { red: NaN, blue: NaN });
+    assert.match(table(rows), /( +–){3}$/);
   });
   it("leaves BatchNorm as it came and a frozen backbone whole, and says the same again", async () => {
     const given = initialWeights(info, 1);
