@@ -123,6 +123,10 @@ function annotationFile(root: string, split: string, given: string): string {
 function cocoSplit(root: string, file: string, images: string): JudgedImages {
   const { data: truth } = readGroundTruth(file, "bbox");
   const names = readImageNames(file);
+  truth.images.id.forEach((id, i) => {
+    if (!(truth.images.width[i]! > 0 && truth.images.height[i]! > 0))
+      throw new Error(`${file}: image ${id} has no width and height.`);
+  });
   const part = /^instances_(.+)\.json$/.exec(basename(file))?.[1] ?? "";
   const places = images ? [images] : [part, part.replace(/\d+$/, ""), join("images", part), "images"];
   const folder = places.map((p) => resolve(root, p)).find((p) => existsSync(p));

@@ -161,7 +161,11 @@ async function trained(
   const session = await openStep(engine, step, o.seed, given);
   const images = await cached(resizedImages(data.train, o, o.fit), "memory");
   async function* batches(): AsyncGenerator<Prepared, never> {
-    const { from } = loader(images, { batchSize, seed: o.seed });
+    const { from } = loader(images, {
+      batchSize,
+      seed: o.seed,
+      onBroken: (key, reason) => say(`${key} cannot be read and is left out: ${reason}`),
+    });
     for await (const { epoch, batch, indices, images: seen } of from(0, 0)) {
       const flips = seen.map((_, i) => random(o.seed, "flip", epoch, batch, i).uniform() < o.flip);
       const own = indices.map((k, i) => moved(objects[k]!, sizes[k]!, seen[i]!, flips[i]!));

@@ -259,6 +259,9 @@ describe("diptych evaluate detection", function () {
       assert.throws(() => open("gone"), /gone\.png is not there, though .*instances_train\.json names it\./);
       write("nameless/annotations/instances_train.json", { ...cocoOf([]), images: [{ id: 1 }] });
       assert.throws(() => open("nameless"), /instances_train\.json: images\[0\].*has no file_name/);
+      const images = [{ id: 5, file_name: "train0.png" }];
+      write("shapeless/annotations/instances_train.json", { ...cocoOf([]), images });
+      assert.throws(() => open("shapeless"), /instances_train\.json: image 5 has no width and height\./);
       const others = { ...cocoOf(asked), categories: [{ id: 3, name: "red" }] };
       write("coco/other.json", others);
       assert.throws(() => open("coco", [...quick(), "testFile=other.json"]), /categories of .*coco differ between training and val: 3 \(red\), 7 \(blue\) in the one, 3 \(red\) in the other\./); // prettier-ignore
