@@ -57,6 +57,7 @@ export function openDetection(root: string, o: DetectionFiles): DetectionData {
   const learned = withObjects(train);
   if (learned.files.length === 0)
     throw new Error(`None of the ${train.files.length} training images of ${root} has an object.`);
+  if (test.files.length === 0) throw new Error(`The ${o.split} annotations of ${root} name no images.`);
   const count = ({ files, objects }: BoxedImages): string =>
     `${files.length} images with ${objects.flat().length} objects`;
   const flat = [train, test].reduce((n, { truth }) => n + flatBoxes(truth), 0);

@@ -276,6 +276,8 @@ describe("diptych evaluate detection", function () {
       write("none/annotations/instances_train.json", cocoOf([{ name: "train0", objects: [] }]));
       const settings = [`images=${at("coco/train2017")}`, "testFile=annotations/instances_train.json"];
       assert.throws(() => open("none", settings), /None of the 1 training images of .*none has an object\./);
+      write("coco/empty.json", cocoOf([]));
+      assert.throws(() => open("coco", ["testFile=empty.json"]), /The val annotations of .*coco name no images\./);
       const wrong = cocoOf(asked);
       wrong.images[0]!.width = 65;
       write("coco/wrong.json", wrong);
