@@ -129,10 +129,14 @@ function cocoSplit(root: string, file: string, images: string): JudgedImages {
       throw new Error(`${file}: image ${id} has no width and height.`);
   });
   const part = /^instances_(.+)\.json$/.exec(basename(file))?.[1] ?? "";
-  const places = images ? [images] : [part, part.replace(/\d+$/, ""), join("images", part), "images"];
+  const own = part ? [part, part.replace(/\d+$/, "")] : [];
+  const below = (folder: string): string[] => [...own.map((p) => join(folder, p)), folder];
+  const places = images ? below(images) : [...own, ...below("images")];
   const folder = places.map((p) => resolve(root, p)).find((p) => existsSync(p));
   if (!folder)
-    throw new Error(`${root} has no folder of images for ${file} (${places.join(", ")}). Name it with --set images.`);
+    throw new Error(
+      `${root} has no folder of images for ${file} (${places.join(", ")}). Name the folder of the images with --set images.`,
+    );
   const files = Array.from(truth.images.id, (id) => existing(join(folder, names.get(id)!), file));
   return { truth, files, ...contents(truth, truth.crowd) };
 }

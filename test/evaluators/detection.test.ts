@@ -224,6 +224,20 @@ describe("diptych evaluate detection", function () {
       const at0 = coco.train.files.findIndex((f) => f.endsWith(`${name}.png`));
       assert.deepEqual(coco.train.objects[at0]![0]!.box, [x, y, x + w, y + h]);
     });
+    it("have their images in the folder of the split, or below the one that is named", () => {
+      for (const split of ["train", "val"]) {
+        const scene = split === "train" ? learned[0]! : asked[0]!;
+        write(`${split}.json`, cocoOf([scene]));
+        for (const root of ["plain", "named"])
+          write(`${root}/annotations/instances_${split}2017.json`, cocoOf([scene]));
+        write(`plain/images/${scene.name}.png`, "");
+        write(`named/imgs/${split}2017/${scene.name}.png`, "");
+      }
+      const files = [`trainFile=${at("train.json")}`, `testFile=${at("val.json")}`];
+      assert.deepEqual(open("plain", files).test.files, [at("plain/images/val0.png")]);
+      assert.deepEqual(open("named", ["images=imgs"]).train.files, [at("named/imgs/train2017/train0.png")]);
+      assert.throws(() => open("named"), /no folder of images for .*\(train2017, train, images\/train2017, images\/train, images\)\. Name the folder of the images with --set images\./); // prettier-ignore
+    });
     it("leave out crowds, boxes without area and images without objects, and say so", () => {
       const crowd = { image_id: 1, category_id: 3, bbox: [0, 0, 40, 40], area: 900, iscrowd: 1 };
       const flat = { image_id: 1, category_id: 3, bbox: [5, 5, 0, 9], area: 0, iscrowd: 0 };
