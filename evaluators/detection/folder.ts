@@ -53,7 +53,7 @@ export interface DetectionData {
 export function openDetection(root: string, o: DetectionFiles): DetectionData {
   if (!existsSync(root)) throw new Error(`There is no folder ${root}.`);
   const layout = existsSync(join(root, "Annotations")) ? "VOC" : "COCO";
-  const { classes, train, test } = (layout === "VOC" ? openVoc : openCoco)(root, o);
+  const { warnings, classes, train, test } = (layout === "VOC" ? openVoc : openCoco)(root, o);
   const learned = withObjects(train);
   if (learned.files.length === 0)
     throw new Error(`None of the ${train.files.length} training images of ${root} has an object.`);
@@ -61,10 +61,10 @@ export function openDetection(root: string, o: DetectionFiles): DetectionData {
   const count = ({ files, objects }: BoxedImages): string =>
     `${files.length} images with ${objects.flat().length} objects`;
   const flat = [train, test].reduce((n, { truth }) => n + flatBoxes(truth), 0);
-  const note =
+  const summary =
     `${layout}: training ${count(learned)}, ${o.split} ${count(test)}, ${classes.length} classes` +
     (flat ? `; boxes without area, which are not learned: ${flat}` : "");
-  return { classes, train: learned, test, note };
+  return { classes, train: learned, test, note: [summary, ...warnings].join("\n") };
 }
 
 const flatBoxes = ({ length, boxes }: GroundTruth): number =>
@@ -87,6 +87,8 @@ function contents({ length, images, image, category, boxes }: GroundTruth, crowd
 }
 
 interface Opened {
+  /** What the annotations say that looks wrong, a sentence each. */
+  warnings: string[];
   classes: readonly string[];
   train: JudgedImages;
   test: JudgedImages;
@@ -95,14 +97,16 @@ interface Opened {
 // ---------------------------------------------------------------- COCO
 
 function openCoco(root: string, o: DetectionFiles): Opened {
-  const train = cocoSplit(root, annotationFile(root, "train", o.trainFile), o.images);
-  const test = cocoSplit(root, annotationFile(root, o.split, o.testFile), o.images);
+  const learned = cocoSplit(root, annotationFile(root, "train", o.trainFile), o.images);
+  const judged = cocoSplit(root, annotationFile(root, o.split, o.testFile), o.images);
+  const [train, test] = [learned.split, judged.split];
   const [known, asked] = [train.truth.categories, test.truth.categories];
   if (known.length !== asked.length || known.some((c, i) => c.id !== asked[i]!.id || c.name !== asked[i]!.name))
     throw new Error(
       `The categories of ${root} differ between training and ${o.split}: ${listed(known)} in the one, ${listed(asked)} in the other.`,
     );
-  return { classes: known.map((c) => c.name), train, test };
+  const warnings = [...learned.warnings, ...judged.warnings];
+  return { warnings, classes: known.map((c) => c.name), train, test };
 }
 const listed = (categories: GroundTruth["categories"]): string =>
   categories.map((c) => `${c.id} (${c.name})`).join(", ") || "none";
@@ -121,8 +125,8 @@ function annotationFile(root: string, split: string, given: string): string {
   return join(folder, found[0]!);
 }
 
-function cocoSplit(root: string, file: string, images: string): JudgedImages {
-  const { data: truth } = readGroundTruth(file, "bbox");
+function cocoSplit(root: string, file: string, images: string): { split: JudgedImages; warnings: string[] } {
+  const { data: truth, warnings } = readGroundTruth(file, "bbox");
   const names = readImageNames(file);
   truth.images.id.forEach((id, i) => {
     if (!(truth.images.width[i]! > 0 && truth.images.height[i]! > 0))
@@ -138,7 +142,7 @@ function cocoSplit(root: string, file: string, images: string): JudgedImages {
       `${root} has no folder of images for ${file} (${places.join(", ")}). Name the folder of the images with --set images.`,
     );
   const files = Array.from(truth.images.id, (id) => existing(join(folder, names.get(id)!), file));
-  return { truth, files, ...contents(truth, truth.crowd) };
+  return { split: { truth, files, ...contents(truth, truth.crowd) }, warnings };
 }
 
 function existing(path: string, from?: string): string {
@@ -169,7 +173,7 @@ function openVoc(root: string, o: DetectionFiles): Opened {
     // difficult objects are learned like others
     return { truth, voc, files: own, ...contents(truth) };
   };
-  return { classes, train: split(train), test: split(test) };
+  return { warnings: [], classes, train: split(train), test: split(test) };
 }
 
 function existingFolder(path: string): string {

@@ -253,6 +253,15 @@ describe("diptych evaluate detection", function () {
       assert.match(note, /training 1 images/);
       assert.match(note, /boxes without area, which are not learned: 2$/);
     });
+    it("say what their annotations name and do not have", () => {
+      const stray = { image_id: 999, category_id: 3, bbox: [0, 0, 9, 9], area: 81, iscrowd: 0 };
+      write("coco/stray.json", cocoOf(asked, [stray]));
+      const [, warning] = open("coco", ["testFile=stray.json"]).note.split("\n");
+      assert.match(
+        warning!,
+        /stray\.json: 1 annotations of unknown images are left out \(first: annotations\[\d+\]\)\.$/,
+      );
+    });
     it("learn VOC's difficult objects, and judge none of them", () => {
       write("hard/Annotations/a.xml", vocOf(learned[0]!).replaceAll("</name>", "</name><difficult>1</difficult>"));
       for (const split of ["train", "val"]) write(`hard/ImageSets/Main/${split}.txt`, "a");
