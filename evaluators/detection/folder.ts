@@ -154,8 +154,15 @@ function existing(path: string, from?: string): string {
 // ---------------------------------------------------------------- VOC
 
 function openVoc(root: string, o: DetectionFiles): Opened {
-  const list = (split: string, given: string): string =>
-    existing(given ? resolve(root, given) : join(root, "ImageSets", "Main", `${split}.txt`));
+  const list = (split: string, given: string): string => {
+    if (given) return existing(resolve(root, given));
+    const usual = join(root, "ImageSets", "Main", `${split}.txt`);
+    if (!existsSync(usual))
+      throw new Error(
+        `${usual} is not there. ${split === "train" ? "Name the list with --set trainFile." : "Choose another split with --set split, or name the list with --set testFile."}`,
+      );
+    return usual;
+  };
   const folder = join(root, "Annotations");
   const [train, test] = [list("train", o.trainFile), list(o.split, o.testFile)].map((file) =>
     readVocAnnotations(folder, file),

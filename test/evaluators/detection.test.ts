@@ -288,6 +288,7 @@ describe("diptych evaluate detection", function () {
       const others = { ...cocoOf(asked), categories: [{ id: 3, name: "red" }] };
       write("coco/other.json", others);
       assert.throws(() => open("coco", [...quick(), "testFile=other.json"]), /categories of .*coco differ between training and val: 3 \(red\), 7 \(blue\) in the one, 3 \(red\) in the other\./); // prettier-ignore
+      assert.throws(() => open("voc", ["split=test"]), /test\.txt is not there\. Choose another split with --set split, or name the list with --set testFile\./); // prettier-ignore
       write("sizeless/Annotations/a.xml", vocOf(learned[0]!, ""));
       for (const split of ["train", "val"]) write(`sizeless/ImageSets/Main/${split}.txt`, "a");
       write("sizeless/JPEGImages/a.png", "");
