@@ -51,8 +51,9 @@ export interface DetectionData {
 
 /** Opens training images and those to be judged; paths of the options are below the root, or absolute. */
 export function openDetection(root: string, o: DetectionFiles): DetectionData {
-  if (!existsSync(root)) throw new Error(`There is no folder ${root}.`);
-  const layout = existsSync(join(root, "Annotations")) ? "VOC" : "COCO";
+  if (!statSync(root, { throwIfNoEntry: false })?.isDirectory()) throw new Error(`There is no folder ${root}.`);
+  // by its exact name: on a disk that ignores case, COCO's annotations/ is there as well
+  const layout = readdirSync(root).includes("Annotations") ? "VOC" : "COCO";
   const { warnings, classes, train, test } = (layout === "VOC" ? openVoc : openCoco)(root, o);
   const learned = withObjects(train);
   if (learned.files.length === 0)
