@@ -141,7 +141,7 @@ export function stepOf(
     info,
     classes: classes.length,
     batchSize: Math.min(o.batchSize, train.files.length),
-    objects: Math.max(...train.objects.map((own) => own.length)),
+    objects: train.objects.reduce((most, own) => Math.max(most, own.length), 0),
     optimizer: sgd as never,
     optimizerOptions: { ...sgd.defaults, weightDecay: o.weightDecay },
   });
