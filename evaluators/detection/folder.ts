@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { basename, extname, join, resolve } from "node:path";
 import type { Dataset } from "../../src/data/dataset.js";
-import { decodeResized, extensions, type Size } from "../../src/data/decode.js";
+import { decodeResized, extensions, sizeOf, type Size } from "../../src/data/decode.js";
 import type { GroundTruth } from "../coco/columns.js";
 import { readGroundTruth, readImageNames } from "../coco/read.js";
 import type { VocObject } from "../voc.js";
@@ -245,15 +245,23 @@ export function fitted(own: Size, view: Size, fit: Fit): Size {
   return { width: side(own.width), height: side(own.height) };
 }
 
-/** Images resized; where a file has another size than its annotation says, reading it fails. */
+/** Fails at the first file that is no image, or one of another size than its annotation says. */
+export async function checkSizes({ files, sizes }: BoxedImages): Promise<void> {
+  for (const [i, file] of files.entries()) {
+    const own = await sizeOf(file).catch((e: Error) => {
+      throw new Error(`${file} cannot be read: ${e.message.split("\n")[0]}`, { cause: e });
+    });
+    const { width, height } = sizes[i]!;
+    if (own.width !== width || own.height !== height)
+      throw new Error(
+        `${file} is ${own.width} × ${own.height} pixels, but its annotation says ${width} × ${height}. Correct the annotation, or leave the image out of it.`,
+      );
+  }
+}
+
+/** Images resized; their files have the sizes that the annotations say. */
 export const resizedImages = ({ files, sizes }: BoxedImages, view: Size, fit: Fit): Dataset => ({
   length: files.length,
   key: (i) => files[i]!,
-  image: (i) =>
-    decodeResized(files[i]!, (own) => {
-      const { width, height } = sizes[i]!;
-      if (own.width !== width || own.height !== height)
-        throw new Error(`it is ${own.width} × ${own.height} pixels, its annotation says ${width} × ${height}`);
-      return fitted(own, view, fit);
-    }),
+  image: (i) => decodeResized(files[i]!, fitted(sizes[i]!, view, fit)),
 });

@@ -21,7 +21,14 @@ import { train, type Prepared } from "../../src/train.js";
 import { cocoEval } from "../coco/index.js";
 import { perClass } from "../coco/perClass.js";
 import { detected, resultsOf, vocDetections } from "./detected.js";
-import { openDetection, resizedImages, type DetectionData, type DetectionFiles, type Fit } from "./folder.js";
+import {
+  checkSizes,
+  openDetection,
+  resizedImages,
+  type DetectionData,
+  type DetectionFiles,
+  type Fit,
+} from "./folder.js";
 import { detectionPicture } from "./picture.js";
 import { moved, placed, viewsOf } from "./views.js";
 import type { DenseEvaluator, Network } from "../evaluator.js";
@@ -102,7 +109,12 @@ export const detection: DenseEvaluator<DetectionJudgeOptions, DetectionData> = {
     `FPN and FCOS head, ${o.convs} convolutions of ${o.channels}; backbone ${backboneWords[o.backbone]}${o.backbone === "all" ? "" : ` (from scratch: ${backboneWords.all})`}; ` +
     `SGD, lr ${o.lr}, ${o.schedule === "cosine" ? "cosine" : `a tenth after ${o.milestones.map((m) => `${Math.round(100 * m)} %`).join(" and ")}`}, ` +
     `decay ${o.weightDecay}, ${o.epochs} epochs, batch ${o.batchSize}; whole images ${o.fit === "keep" ? "within" : "squashed to"} ${o.height} × ${o.width}, flips; last epoch`,
-  open: (root, o) => Promise.resolve(openDetection(root, o)),
+  async open(root, o) {
+    const data = openDetection(root, o);
+    // before the training, which a bad test file would end only after hours
+    for (const images of [data.train, data.test]) await checkSizes(images);
+    return data;
+  },
   async evaluate({ engine, network, data, say }, o) {
     const options: DetectorOptions & DetectionLimits = { ...o, info: network.info, classes: data.classes.length };
     const tensors = await trained(engine, network, data, o, say);

@@ -23,11 +23,13 @@ export interface Size {
   height: number;
 }
 
-/** RGB uint8, resized (linear, antialiased) to what `to` makes of the size that the file has. */
-export async function decodeResized(file: string, to: (own: Size) => Size): Promise<Image> {
-  const { autoOrient } = await sharp(file, { limitInputPixels: false }).metadata();
-  return resized(file, { ...to(autoOrient), fit: "fill", kernel: "linear" }, 3);
-}
+/** Of a file's image, upright; its pixels are not read. */
+export const sizeOf = async (file: string): Promise<Size> =>
+  (await sharp(file, { limitInputPixels: false }).metadata()).autoOrient;
+
+/** RGB uint8, resized to `size` (linear, antialiased). */
+export const decodeResized = (file: string, size: Size): Promise<Image> =>
+  resized(file, { ...size, fit: "fill", kernel: "linear" }, 3);
 
 /**
  * uint8 of a file's first frame, upright and resized. Grey, CMYK and 16-bit become 8-bit sRGB, or grey by its luma; alpha is dropped

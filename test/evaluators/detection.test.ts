@@ -305,9 +305,17 @@ describe("diptych evaluate detection", function () {
       const wrong = cocoOf(asked);
       wrong.images[0]!.width = 65;
       write("coco/wrong.json", wrong);
+      const opened = (settings: string[]) =>
+        detection.open(at("coco"), resolveOptions("detection", detection, settings));
       await assert.rejects(
-        evaluate("coco", [...quick(), "testFile=wrong.json"]),
-        /val0\.png cannot be read: it is 64 × 48 pixels, its annotation says 65 × 48/,
+        opened(["testFile=wrong.json"]),
+        /val0\.png is 64 × 48 pixels, but its annotation says 65 × 48\./,
+      );
+      write("coco/torn/val0.png", "no image");
+      write("coco/torn.json", cocoOf([asked[0]!]));
+      await assert.rejects(
+        opened(["testFile=torn.json", "trainFile=torn.json", "images=torn"]),
+        /val0\.png cannot be read: /,
       );
     });
     it("may be coco-mini421, or the same images as VOC has them", function () {
