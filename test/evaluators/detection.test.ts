@@ -256,7 +256,7 @@ describe("diptych evaluate detection", function () {
     it("say what their annotations name and do not have", () => {
       const stray = { image_id: 999, category_id: 3, bbox: [0, 0, 9, 9], area: 81, iscrowd: 0 };
       write("coco/stray.json", cocoOf(asked, [stray]));
-      const [, warning] = open("coco", ["testFile=stray.json"]).note.split("\n");
+      const [, warning] = open("coco", ["testFile=stray.json", `images=${at("voc/JPEGImages")}`]).note.split("\n");
       assert.match(
         warning!,
         /stray\.json: 1 annotations of unknown images are left out \(first: annotations\[\d+\]\)\.$/,
@@ -301,16 +301,20 @@ describe("diptych evaluate detection", function () {
       const settings = [`images=${at("coco/train2017")}`, "testFile=annotations/instances_train.json"];
       assert.throws(() => open("none", settings), /None of the 1 training images of .*none has an object\./);
       write("coco/empty.json", cocoOf([]));
-      assert.throws(() => open("coco", ["testFile=empty.json"]), /The val annotations of .*coco name no images\./);
+      assert.throws(
+        () => open("coco", [...quick(), "testFile=empty.json"]),
+        /The val annotations of .*coco name no images\./,
+      );
       const wrong = cocoOf(asked);
       wrong.images[0]!.width = 65;
       write("coco/wrong.json", wrong);
       const opened = (settings: string[]) =>
         detection.open(at("coco"), resolveOptions("detection", detection, settings));
-      await assert.rejects(
-        opened(["testFile=wrong.json"]),
-        /val0\.png is 64 × 48 pixels, but its annotation says 65 × 48\./,
-      );
+      for (const file of ["trainFile", "testFile"])
+        await assert.rejects(
+          opened([`images=${at("voc/JPEGImages")}`, `${file}=wrong.json`]),
+          /val0\.png is 64 × 48 pixels, but its annotation says 65 × 48\./,
+        );
       write("coco/torn/val0.png", "no image");
       write("coco/torn.json", cocoOf([asked[0]!]));
       await assert.rejects(
