@@ -64,7 +64,10 @@ describe("diptych evaluate detection", function () {
   const at = (...parts: string[]) => join(dir, ...parts);
   const write = (file: string, content: string | object): void => {
     mkdirSync(dirname(at(file)), { recursive: true });
-    writeFileSync(at(file), typeof content === "string" ? content : JSON.stringify(content));
+    writeFileSync(
+      at(file),
+      typeof content === "string" || Buffer.isBuffer(content) ? content : JSON.stringify(content),
+    );
   };
   /** COCO's file of some scenes: image ids are odd, categories 3 and 7. */
   const cocoOf = (scenes: Scene[], more: object[] = []) => ({
@@ -182,6 +185,17 @@ describe("diptych evaluate detection", function () {
     assert.deepEqual(rows[0]!.metrics, { AP: NaN, AP50: NaN, AP75: NaN });
     assert.deepEqual(rows[0]!.perClass, { red: NaN, blue: NaN });
     assert.match(table(rows), /( +–){3}$/);
+  });
+  it("says which training image is left out", async () => {
+    const scenes = learned.slice(0, 8);
+    for (const { name } of scenes) write(`coco/cut/${name}.png`, readFileSync(at(`coco/train2017/${name}.png`)));
+    write("coco/cut/train3.png", readFileSync(at("coco/cut/train3.png")).subarray(0, 1000));
+    write("coco/cut/val0.png", readFileSync(at("coco/val2017/val0.png")));
+    write("coco/one.json", cocoOf(asked.slice(0, 1)));
+    const said: string[] = [];
+    const settings = [...quick(), "testFile=one.json", `images=${at("coco/cut")}`];
+    await evaluate("coco", settings, { say: (line: string) => said.push(line) });
+    assert.match(said[0]!, /train3\.png cannot be read and is left out: \S/);
   });
   it("leaves BatchNorm as it came and a frozen backbone whole, and says the same again", async () => {
     const given = initialWeights(info, 1);
