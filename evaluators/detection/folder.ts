@@ -134,7 +134,7 @@ function cocoSplit(root: string, file: string, images: string): { split: JudgedI
       throw new Error(`${file}: image ${id} has no width and height.`);
   });
   const part = /^instances_(.+)\.json$/.exec(basename(file))?.[1] ?? "";
-  const own = part ? [part, part.replace(/\d+$/, "")] : [];
+  const own = part ? [...new Set([part, part.replace(/\d+$/, "")])] : [];
   const below = (folder: string): string[] => [...own.map((p) => join(folder, p)), folder];
   const places = images ? below(images) : [...own, ...below("images")];
   const folder = places.map((p) => resolve(root, p)).find((p) => existsSync(p));
