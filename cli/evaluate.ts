@@ -54,7 +54,7 @@ export interface Verdict {
   rows: Row[];
 }
 
-export type AnyEvaluator = Evaluator<object> | DenseEvaluator<object, { note: string }>;
+type AnyEvaluator = Evaluator<object> | DenseEvaluator<object, { note: string }>;
 export const evaluatorNamed = (name: string): AnyEvaluator => oneOf<unknown>("judge", name, evaluators) as AnyEvaluator;
 
 /** The score of an encoder, with rows for random weights, raw pixels and (asked for) training from scratch. */
@@ -67,6 +67,10 @@ export async function judged(
 ): Promise<Verdict> {
   if (flags.patches > 1 && evaluator.judges !== "features")
     throw new Error("--patches averages features; this judge trains the network on whole images. Leave it out.");
+  if (flags.patches > 1 && ((options as { views?: number }).views ?? 1) > 1)
+    throw new Error(
+      "--patches judges means over patches, --set views trains on single crops: the head would be tested on other features than it learned. Leave one of them out.",
+    );
   if (evaluator.judges === "places") return transferred(engine, evaluator, options, encoderFile, flags);
   for (const flag of ["out", "picture", "results"] as const)
     if (flags[flag]) throw new Error(`--${flag} keeps what a judge of places found; this judge gives numbers alone.`);

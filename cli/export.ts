@@ -36,7 +36,13 @@ export async function exportEncoder(
   if (format === "onnx") {
     if (keys && keys !== "own") throw new Error(`An ONNX file keeps its own names: leave --keys ${keys} out.`);
     await copyFile(file, out);
-    return { out, format, keys: "own", tensors: Object.keys(weights).length, snippet: onnxSnippet(out) };
+    return {
+      out,
+      format,
+      keys: "own",
+      tensors: Object.keys(weights).length,
+      snippet: info ? onnxSnippet(info, out) : "",
+    };
   }
   const chosen = keys ?? usualKeys(info);
   refuseOthers(chosen, info);
@@ -68,6 +74,8 @@ const isViT = (info?: EncoderInfo): boolean => info?.backbone.startsWith("vit") 
 const usualKeys = (info?: EncoderInfo): NamingName => (isResNet(info) ? "torchvision" : isViT(info) ? "timm" : "own");
 
 function refuseOthers(keys: NamingName, info?: EncoderInfo): void {
+  if ((keys === "detectron2" || keys === "mmdet") && info && info.mean.length !== 3)
+    throw new Error(`--keys ${keys}: its detectors take RGB, this encoder images of ${info.mean.length} channels.`);
   if (keys === "own" || isResNet(info) || (keys === "timm" && isViT(info))) return;
   throw new Error(
     `--keys ${keys} names ${namings[keys].summary}; this encoder is ${info ? `a ${info.backbone}` : "not one of ours"}. Use --keys ${usualKeys(info)}.`,
@@ -95,12 +103,15 @@ function container(keys: NamingName, tensors: Tensors): Checkpoint {
   return tensors;
 }
 
-const onnxSnippet = (out: string): string =>
-  `import onnxruntime\nfeatures, feature_map = onnxruntime.InferenceSession("${out}").run(["features", "map"], {"image": image})  # float32 [B,3,H,W], RGB in 0–1`;
+const onnxSnippet = ({ mean }: EncoderInfo, out: string): string =>
+  `import onnxruntime\nfeatures, feature_map = onnxruntime.InferenceSession("${out}").run(["features", "map"], {"image": image})  # float32 [B,${mean.length},H,W], ${pixels(mean)} in 0–1`;
+/** What the channels of an image are. */
+const pixels = (mean: readonly number[]): string => ["", "grey", "", "RGB", "RGB and alpha"][mean.length]!;
 
 interface ResNetOptions {
   stem: "imagenet" | "cifar";
   width: number;
+  outputStride: number;
 }
 interface ViTOptions {
   embedDim: number;
@@ -115,7 +126,7 @@ const optionsOf = <T>(info: EncoderInfo): T => network(info.backbone, info.optio
 const depthOf = (info: EncoderInfo): number => Number(/\d+/.exec(info.backbone)?.[0]);
 const list = (v: readonly number[], scale = 1): string => `[${v.map((x) => +(x * scale).toFixed(4)).join(", ")}]`;
 const normalization = ({ mean, std, size }: EncoderInfo): string =>
-  `# images: RGB in 0–1, then (image - mean)/std with mean ${list(mean)}, std ${list(std)}; trained at ${size} px`;
+  `# images: ${pixels(mean)} in 0–1, then (image - mean)/std with mean ${list(mean)}, std ${list(std)}; trained at ${size} px`;
 const imports = (out: string, modules: string): string =>
   `import ${out.endsWith(".safetensors") ? "safetensors.torch, " : ""}${modules}`;
 const loading = (out: string): string =>
@@ -126,15 +137,25 @@ const lines = (...parts: (string | false)[]): string => parts.filter((p) => p !=
 
 /** The network as a toolkit makes it, with the stem that ours has. */
 function resNet(info: EncoderInfo, made: string): string {
-  const { stem, width } = optionsOf<ResNetOptions>(info);
+  const { stem, width, outputStride } = optionsOf<ResNetOptions>(info);
+  const channels = info.mean.length;
   return lines(
     width === 64
       ? `net = ${made}`
       : `net = …  # ${made} begins with 64 channels, this network with ${width}: build one that does`,
     stem === "cifar" &&
-      `net.conv1, net.maxpool = torch.nn.Conv2d(3, ${width}, 3, 1, 1, bias=False), torch.nn.Identity()  # CIFAR stem`,
+      `net.conv1, net.maxpool = torch.nn.Conv2d(${channels}, ${width}, 3, 1, 1, bias=False), torch.nn.Identity()  # CIFAR stem`,
+    stem !== "cifar" &&
+      channels !== 3 &&
+      `net.conv1 = torch.nn.Conv2d(${channels}, ${width}, 7, 2, 3, bias=False)  # ${pixels(info.mean)}`,
+    dilated(outputStride),
   );
 }
+
+/** Networks with the same weights and the usual strides give other features. */
+const dilated = (outputStride: number): string | false =>
+  outputStride < 32 &&
+  `# trained with an output stride of ${outputStride}: its last stages are dilated in place of strides; dilate them here too`;
 
 /** How each toolkit is told to read the file. */
 const snippets: Record<NamingName, (info: EncoderInfo, out: string) => string> = {
@@ -155,7 +176,7 @@ const snippets: Record<NamingName, (info: EncoderInfo, out: string) => string> =
       normalization(info),
     ),
   detectron2(info, out) {
-    const { stem, width } = optionsOf<ResNetOptions>(info);
+    const { stem, width, outputStride } = optionsOf<ResNetOptions>(info);
     return lines(
       `MODEL:  # ${out}: RGB, stride in the 3×3 convolution`,
       `  WEIGHTS: "${out}"`,
@@ -175,10 +196,11 @@ const snippets: Record<NamingName, (info: EncoderInfo, out: string) => string> =
       "  PRECISE_BN:",
       "    ENABLED: True",
       stem === "cifar" && "# this network has the CIFAR stem, detectron2's the 7×7/2 one: stem.conv1 will not fit",
+      dilated(outputStride),
     );
   },
   mmdet(info, out) {
-    const { stem, width } = optionsOf<ResNetOptions>(info);
+    const { stem, width, outputStride } = optionsOf<ResNetOptions>(info);
     return lines(
       "model = dict(",
       `    data_preprocessor=dict(mean=${list(info.mean, 255)}, std=${list(info.std, 255)}, bgr_to_rgb=True),`,
@@ -187,6 +209,7 @@ const snippets: Record<NamingName, (info: EncoderInfo, out: string) => string> =
       "        norm_cfg=dict(type='SyncBN', requires_grad=True), norm_eval=False,",
       `        init_cfg=dict(type='Pretrained', prefix='backbone.', checkpoint='${out}')))`,
       stem === "cifar" && "# this network has the CIFAR stem, mmdetection's the 7×7/2 one: conv1 will not fit",
+      dilated(outputStride),
     );
   },
 };
@@ -196,7 +219,7 @@ function timmViT(info: EncoderInfo): string {
   const python = (b: boolean): string => (b ? "True" : "False");
   return lines(
     "net = timm.models.vision_transformer.VisionTransformer(",
-    `    img_size=${info.size}, patch_size=${o.patchSize}, embed_dim=${o.embedDim}, depth=${o.depth}, num_heads=${o.numHeads}, mlp_ratio=${o.mlpRatio},`,
+    `    img_size=${info.size}, patch_size=${o.patchSize}, in_chans=${info.mean.length}, embed_dim=${o.embedDim}, depth=${o.depth}, num_heads=${o.numHeads}, mlp_ratio=${o.mlpRatio},`,
     `    qkv_bias=${python(o.qkvBias)}, class_token=True, num_classes=0, norm_layer=functools.partial(torch.nn.LayerNorm, eps=${o.epsilon}))`,
   );
 }

@@ -331,7 +331,11 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
     stopping: o.stopping,
     async onStep(r) {
       reached = r.step;
-      if (!r.applied) tell(`Step ${r.step} had a gradient that is not finite; it changed nothing.`);
+      if (!r.applied) {
+        const { lossScale } = r.metrics;
+        const but = lossScale === undefined ? "" : ` but the loss scale, which was ${lossScale} and is halved`;
+        tell(`Step ${r.step} had a gradient that is not finite; it changed nothing${but}.`);
+      }
       epochLoss += r.metrics.loss!;
       epochSteps++;
       waited += r.waitMs;

@@ -54,7 +54,7 @@ export const classifierModel = (info: EncoderInfo, classes: number, tensors: Ten
   networkModel("classifier", info, tensors, (s, image) => ({ logits: classifier(s, image, info, classes) }));
 
 /**
- * One step of fine-tuning. Inputs `view` [1,B,3,S,S], `labels` int64 [B], `mask` [1,1,S,S] and `share` []: each image is mixed with
+ * One step of fine-tuning. Inputs `view` [1,B,C,S,S], `labels` int64 [B], `mask` [1,1,S,S] and `share` []: each image is mixed with
  * the one at the other end of the batch, mask·x + (1 − mask)·x′, and so are the targets, share·y + (1 − share)·y′. A mask of one
  * number is mixup (Zhang et al., 2018), a box of zeros CutMix (Yun et al., 2019), all ones neither.
  */

@@ -94,13 +94,21 @@ function lossGradients(
   const byName = Object.fromEntries(inputs.map((v) => [v.name!, v]));
   const own = method.embed(scope, o.network, byName, o.methodOptions);
   const { loss, metrics } = method.loss(scope, own, own, o.methodOptions);
-  const trainable = [...collected.parameters.values()].filter((p) => p.trainable);
-  const scaled = differentiate(
+  return { inputs, loss, metrics, gradients: gradientsOf(collected, loss, scaling) };
+}
+
+/** The gradient of each trainable parameter; of a scaled loss, divided by the scale again. */
+function gradientsOf(
+  { parameters }: Collected,
+  loss: Value,
+  scaling?: ReturnType<typeof lossScaling>,
+): Map<Parameter, Value> {
+  const trainable = [...parameters.values()].filter((p) => p.trainable);
+  const found = differentiate(
     scaling ? Mul(loss, scaling.scale) : loss,
     trainable.map((p) => p.value),
   );
-  const raw = scaling ? scaled.map(scaling.unscaled) : scaled;
-  return { inputs, loss, metrics, gradients: new Map(trainable.map((p, i) => [p, raw[i]!])) };
+  return new Map(trainable.map((p, i) => [p, scaling ? scaling.unscaled(found[i]!) : found[i]!]));
 }
 
 /** Σ v/k over the batches of an update so far, for all that stands at the seam: at the last of k batches, their mean. */
@@ -128,20 +136,14 @@ export function supervisedStep(
   { inputs, loss, metrics = {} }: { inputs: readonly Value[]; loss: Value; metrics?: Record<string, Value> },
   updating: Updating,
 ): TrainingStep {
-  const parameters = [...collected.parameters.values()];
-  const trainable = parameters.filter((p) => p.trainable);
-  const found = differentiate(
-    loss,
-    trainable.map((p) => p.value),
-  );
-  const { norm, applied } = measured(loss, found);
-  const gradients = new Map(trainable.map((p, i) => [p, found[i]!]));
+  const gradients = gradientsOf(collected, loss);
+  const { norm, applied } = measured(loss, [...gradients.values()]);
   const updates = updatesOf(scope, gradients, norm, updating);
   return {
     dialect: scope.dialect,
     inputs,
     scalars: [...collected.scalars.values()],
-    parameters,
+    parameters: [...collected.parameters.values()],
     state: statesOf(collected),
     loss,
     metrics: { ...metrics, gradNorm: norm },

@@ -11,6 +11,7 @@ import type { Precision } from "../../graphs/precision.js";
 import type { EngineName } from "../../src/engines/index.js";
 import { cudaObstacles, driverSentence, readDriver } from "../../src/engines/native/cuda.js";
 import { openEngine, type NativeEngine } from "../../src/engines/native/index.js";
+import { oneOf } from "../../src/names.js";
 import type { Device } from "../../src/onnx/graph.js";
 import { trainingLibrary } from "../../src/runtimes.js";
 import { failingAt } from "../../test/failedStep.js";
@@ -137,7 +138,9 @@ async function main(device: Device): Promise<void> {
   if (!passed) process.exitCode = 1;
 }
 
-await main(flags.device as Device).catch((error: Error) => {
+const devices = { cuda: "cuda", cpu: "cpu" } as const satisfies Record<string, Device>;
+const start = async () => main(oneOf<Device>("device", flags.device, devices)); // a misspelt one is no check of a card
+await start().catch((error: Error) => {
   say(error.message);
   process.exitCode = 1;
 });

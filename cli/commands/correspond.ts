@@ -22,10 +22,10 @@ export default class Correspond extends Base {
     const { args, flags } = await this.parse(Correspond);
     const { engineFor } = await import("../engine.js");
     const { correspond } = await import("../inference/look.js");
-    const { encoderAt, usualSide } = await import("../inference/source.js");
+    const { encoderAt, sideOf } = await import("../inference/source.js");
     const engine = await engineFor(flags, this.say);
     const encoder = await encoderAt(args.encoder, flags);
-    const side = flags.side ?? usualSide(encoder);
+    const side = sideOf(encoder, flags.side);
     const result = await correspond(engine, encoder, [args.a, args.b], { side, count: flags.count, out: flags.out });
     this.log(`${flags.out}: ${result.drawn.length} of ${result.mutual} mutual matches`);
     return { out: flags.out, ...result };

@@ -30,10 +30,10 @@ export default class Features extends Base {
     const { args, argv, flags } = await this.parse(Features);
     const { engineFor } = await import("../engine.js");
     const { attention, features } = await import("../inference/look.js");
-    const { encoderAt, usualSide } = await import("../inference/source.js");
+    const { encoderAt, sideOf } = await import("../inference/source.js");
     const engine = await engineFor(flags, this.say);
     const encoder = await encoderAt(args.encoder, flags);
-    const side = flags.side ?? usualSide(encoder);
+    const side = sideOf(encoder, flags.side);
     const look = flags.attention ? attention : features;
     const images = await look(engine, encoder, argv.slice(1).map(String), { side, out: flags.out });
     for (const { image, map } of images) this.log(`${image}: map ${map.join(" × ")}`);

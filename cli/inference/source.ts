@@ -79,7 +79,10 @@ export async function readable(
     looked = true;
     return { data: Float32Array.from(await readability(images, say)), length: images.length, width: 1 };
   });
-  if (!looked) marks.forEach((mark, i) => mark || say(`${images.key(i)} could not be read and is left out.`));
+  if (!looked)
+    marks.forEach(
+      (mark, i) => mark || say(`${images.key(i)} could not be read before and is left out; --no-cache looks again.`),
+    );
   return readableOnes(images, marks);
 }
 
@@ -118,4 +121,8 @@ export async function photograph(file: string, encoder: Encoder, side: number): 
 }
 
 /** Pixels of the long side unless --side says more: the trained size, and at least 224 for the sake of a fine map. */
-export const usualSide = ({ preprocessing }: Encoder): number => Math.max(preprocessing.size, 224);
+export function sideOf({ preprocessing: { size }, anySize }: Encoder, asked?: number): number {
+  if (asked !== undefined && !anySize)
+    throw new Error(`--side: this encoder takes images of ${size} px a side alone. Leave it out.`);
+  return asked ?? Math.max(size, 224);
+}

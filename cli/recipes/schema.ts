@@ -244,7 +244,7 @@ function sentence(issue: z.core.$ZodIssue, input: unknown): string {
     case "unrecognized_keys":
       return unknownName(path ? `option of ${path}` : "option", issue.keys[0]!, knownKeys(issue.path, input));
     case "invalid_type":
-      return `Expected ${issue.expected === "int" ? "a whole number" : `a ${issue.expected}`} for ${path} but received ${came}.`;
+      return `Expected ${issue.expected === "int" ? "a whole number" : `${/^[aeiou]/.test(issue.expected) ? "an" : "a"} ${issue.expected}`} for ${path} but received ${came}.`;
     case "too_small":
       return `Expected a number ${issue.inclusive ? "of at least" : "above"} ${issue.minimum} for ${path} but received ${came}.`;
     case "invalid_value":
@@ -281,20 +281,9 @@ function knownKeys(path: readonly PropertyKey[], input: unknown): string[] {
           ? ["view", ...("released" in registry[name] ? ["faithful"] : [])]
           : []),
     ];
-  const part = (recipeSchema.shape as Record<string, unknown>)[head as string] as { shape?: object } | undefined;
-  return Object.keys(
-    part?.shape ?? {
-      everyEpochs: 0,
-      k: 0,
-      temperature: 0,
-      patches: 0,
-      patchScale: 0,
-      everySteps: 0,
-      keep: 0,
-      start: 0,
-      growthInterval: 0,
-    },
-  );
+  const part = (recipeSchema.shape as Record<string, unknown>)[head as string] as
+    { shape?: object; unwrap?(): { shape: object } } | undefined; // a group with a default is wrapped
+  return Object.keys(part?.shape ?? part?.unwrap?.().shape ?? {});
 }
 
 /** Applies --set a.b=value: JSON where it parses, else text. */

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { basename, extname, join, resolve } from "node:path";
 import type { Dataset } from "../../src/data/dataset.js";
-import { decodeResized, extensions, type Size } from "../../src/data/decode.js";
+import { decodeResized, extensions, sizeOf, type Size } from "../../src/data/decode.js";
 import type { GroundTruth } from "../coco/columns.js";
 import { readGroundTruth, readImageNames } from "../coco/read.js";
 import type { VocObject } from "../voc.js";
@@ -42,7 +42,6 @@ export interface JudgedImages extends BoxedImages {
 }
 
 export interface DetectionData {
-  layout: "COCO" | "VOC";
   classes: readonly string[];
   /** Those with objects. */
   train: BoxedImages;
@@ -52,19 +51,21 @@ export interface DetectionData {
 
 /** Opens training images and those to be judged; paths of the options are below the root, or absolute. */
 export function openDetection(root: string, o: DetectionFiles): DetectionData {
-  if (!existsSync(root)) throw new Error(`There is no folder ${root}.`);
-  const layout = existsSync(join(root, "Annotations")) ? "VOC" : "COCO";
-  const { classes, train, test } = (layout === "VOC" ? openVoc : openCoco)(root, o);
+  if (!statSync(root, { throwIfNoEntry: false })?.isDirectory()) throw new Error(`There is no folder ${root}.`);
+  // by its exact name: on a disk that ignores case, COCO's annotations/ is there as well
+  const layout = readdirSync(root).includes("Annotations") ? "VOC" : "COCO";
+  const { warnings, classes, train, test } = (layout === "VOC" ? openVoc : openCoco)(root, o);
   const learned = withObjects(train);
   if (learned.files.length === 0)
     throw new Error(`None of the ${train.files.length} training images of ${root} has an object.`);
+  if (test.files.length === 0) throw new Error(`The ${o.split} annotations of ${root} name no images.`);
   const count = ({ files, objects }: BoxedImages): string =>
     `${files.length} images with ${objects.flat().length} objects`;
   const flat = [train, test].reduce((n, { truth }) => n + flatBoxes(truth), 0);
-  const note =
+  const summary =
     `${layout}: training ${count(learned)}, ${o.split} ${count(test)}, ${classes.length} classes` +
     (flat ? `; boxes without area, which are not learned: ${flat}` : "");
-  return { layout, classes, train: learned, test, note };
+  return { classes, train: learned, test, note: [summary, ...warnings].join("\n") };
 }
 
 const flatBoxes = ({ length, boxes }: GroundTruth): number =>
@@ -87,6 +88,8 @@ function contents({ length, images, image, category, boxes }: GroundTruth, crowd
 }
 
 interface Opened {
+  /** What the annotations say that looks wrong, a sentence each. */
+  warnings: string[];
   classes: readonly string[];
   train: JudgedImages;
   test: JudgedImages;
@@ -95,14 +98,16 @@ interface Opened {
 // ---------------------------------------------------------------- COCO
 
 function openCoco(root: string, o: DetectionFiles): Opened {
-  const train = cocoSplit(root, annotationFile(root, "train", o.trainFile), o.images);
-  const test = cocoSplit(root, annotationFile(root, o.split, o.testFile), o.images);
+  const learned = cocoSplit(root, annotationFile(root, "train", o.trainFile), o.images);
+  const judged = cocoSplit(root, annotationFile(root, o.split, o.testFile), o.images);
+  const [train, test] = [learned.split, judged.split];
   const [known, asked] = [train.truth.categories, test.truth.categories];
   if (known.length !== asked.length || known.some((c, i) => c.id !== asked[i]!.id || c.name !== asked[i]!.name))
     throw new Error(
       `The categories of ${root} differ between training and ${o.split}: ${listed(known)} in the one, ${listed(asked)} in the other.`,
     );
-  return { classes: known.map((c) => c.name), train, test };
+  const warnings = [...learned.warnings, ...judged.warnings];
+  return { warnings, classes: known.map((c) => c.name), train, test };
 }
 const listed = (categories: GroundTruth["categories"]): string =>
   categories.map((c) => `${c.id} (${c.name})`).join(", ") || "none";
@@ -121,16 +126,24 @@ function annotationFile(root: string, split: string, given: string): string {
   return join(folder, found[0]!);
 }
 
-function cocoSplit(root: string, file: string, images: string): JudgedImages {
-  const { data: truth } = readGroundTruth(file, "bbox");
+function cocoSplit(root: string, file: string, images: string): { split: JudgedImages; warnings: string[] } {
+  const { data: truth, warnings } = readGroundTruth(file, "bbox");
   const names = readImageNames(file);
+  truth.images.id.forEach((id, i) => {
+    if (!(truth.images.width[i]! > 0 && truth.images.height[i]! > 0))
+      throw new Error(`${file}: image ${id} has no width and height.`);
+  });
   const part = /^instances_(.+)\.json$/.exec(basename(file))?.[1] ?? "";
-  const places = images ? [images] : [part, part.replace(/\d+$/, ""), join("images", part), "images"];
+  const own = part ? [...new Set([part, part.replace(/\d+$/, "")])] : [];
+  const below = (folder: string): string[] => [...own.map((p) => join(folder, p)), folder];
+  const places = images ? below(images) : [...own, ...below("images")];
   const folder = places.map((p) => resolve(root, p)).find((p) => existsSync(p));
   if (!folder)
-    throw new Error(`${root} has no folder of images for ${file} (${places.join(", ")}). Name it with --set images.`);
+    throw new Error(
+      `${root} has no folder of images for ${file} (${places.join(", ")}). Name the folder of the images with --set images.`,
+    );
   const files = Array.from(truth.images.id, (id) => existing(join(folder, names.get(id)!), file));
-  return { truth, files, ...contents(truth, truth.crowd) };
+  return { split: { truth, files, ...contents(truth, truth.crowd) }, warnings };
 }
 
 function existing(path: string, from?: string): string {
@@ -142,8 +155,15 @@ function existing(path: string, from?: string): string {
 // ---------------------------------------------------------------- VOC
 
 function openVoc(root: string, o: DetectionFiles): Opened {
-  const list = (split: string, given: string): string =>
-    existing(given ? resolve(root, given) : join(root, "ImageSets", "Main", `${split}.txt`));
+  const list = (split: string, given: string): string => {
+    if (given) return existing(resolve(root, given));
+    const usual = join(root, "ImageSets", "Main", `${split}.txt`);
+    if (!existsSync(usual))
+      throw new Error(
+        `${usual} is not there. ${split === "train" ? "Name the list with --set trainFile." : "Choose another split with --set split, or name the list with --set testFile."}`,
+      );
+    return usual;
+  };
   const folder = join(root, "Annotations");
   const [train, test] = [list("train", o.trainFile), list(o.split, o.testFile)].map((file) =>
     readVocAnnotations(folder, file),
@@ -161,7 +181,7 @@ function openVoc(root: string, o: DetectionFiles): Opened {
     // difficult objects are learned like others
     return { truth, voc, files: own, ...contents(truth) };
   };
-  return { classes, train: split(train), test: split(test) };
+  return { warnings: [], classes, train: split(train), test: split(test) };
 }
 
 function existingFolder(path: string): string {
@@ -185,10 +205,10 @@ const imagesBelow = (folder: string): Map<string, string> =>
 function columnsOf(
   voc: ReadonlyMap<string, readonly VocObject[]>,
   classes: readonly string[],
-  sizeOf: (name: string) => Size,
+  sizeNamed: (name: string) => Size,
 ): GroundTruth {
   const rows = [...voc.values()].flatMap((objects, image) => objects.map((object) => ({ image, ...object })));
-  const sizes = [...voc.keys()].map(sizeOf);
+  const sizes = [...voc.keys()].map(sizeNamed);
   const boxes = rows.map(({ box: [x1, y1, x2, y2] }) => [
     x1 - 1,
     y1 - 1,
@@ -225,15 +245,21 @@ export function fitted(own: Size, view: Size, fit: Fit): Size {
   return { width: side(own.width), height: side(own.height) };
 }
 
-/** Images resized; where a file has another size than its annotation says, reading it fails. */
+/** Fails at the first file that is no image, or one of another size than its annotation says. */
+export async function checkSizes({ files, sizes }: BoxedImages): Promise<void> {
+  for (const [i, file] of files.entries()) {
+    const own = await sizeOf(file);
+    const { width, height } = sizes[i]!;
+    if (own.width !== width || own.height !== height)
+      throw new Error(
+        `${file} is ${own.width} × ${own.height} pixels, but its annotation says ${width} × ${height}. Correct the annotation, or leave the image out of it.`,
+      );
+  }
+}
+
+/** Images resized; their files have the sizes that the annotations say. */
 export const resizedImages = ({ files, sizes }: BoxedImages, view: Size, fit: Fit): Dataset => ({
   length: files.length,
   key: (i) => files[i]!,
-  image: (i) =>
-    decodeResized(files[i]!, (own) => {
-      const { width, height } = sizes[i]!;
-      if (own.width !== width || own.height !== height)
-        throw new Error(`it is ${own.width} × ${own.height} pixels, its annotation says ${width} × ${height}`);
-      return fitted(own, view, fit);
-    }),
+  image: (i) => decodeResized(files[i]!, fitted(sizes[i]!, view, fit)),
 });

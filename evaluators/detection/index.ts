@@ -21,7 +21,14 @@ import { train, type Prepared } from "../../src/train.js";
 import { cocoEval } from "../coco/index.js";
 import { perClass } from "../coco/perClass.js";
 import { detected, resultsOf, vocDetections } from "./detected.js";
-import { openDetection, resizedImages, type DetectionData, type DetectionFiles, type Fit } from "./folder.js";
+import {
+  checkSizes,
+  openDetection,
+  resizedImages,
+  type DetectionData,
+  type DetectionFiles,
+  type Fit,
+} from "./folder.js";
 import { detectionPicture } from "./picture.js";
 import { moved, placed, viewsOf } from "./views.js";
 import type { DenseEvaluator, Network } from "../evaluator.js";
@@ -102,7 +109,12 @@ export const detection: DenseEvaluator<DetectionJudgeOptions, DetectionData> = {
     `FPN and FCOS head, ${o.convs} convolutions of ${o.channels}; backbone ${backboneWords[o.backbone]}${o.backbone === "all" ? "" : ` (from scratch: ${backboneWords.all})`}; ` +
     `SGD, lr ${o.lr}, ${o.schedule === "cosine" ? "cosine" : `a tenth after ${o.milestones.map((m) => `${Math.round(100 * m)} %`).join(" and ")}`}, ` +
     `decay ${o.weightDecay}, ${o.epochs} epochs, batch ${o.batchSize}; whole images ${o.fit === "keep" ? "within" : "squashed to"} ${o.height} × ${o.width}, flips; last epoch`,
-  open: (root, o) => Promise.resolve(openDetection(root, o)),
+  async open(root, o) {
+    const data = openDetection(root, o);
+    // before the training, which a bad test file would end only after hours
+    for (const images of [data.train, data.test]) await checkSizes(images);
+    return data;
+  },
   async evaluate({ engine, network, data, say }, o) {
     const options: DetectorOptions & DetectionLimits = { ...o, info: network.info, classes: data.classes.length };
     const tensors = await trained(engine, network, data, o, say);
@@ -112,18 +124,21 @@ export const detection: DenseEvaluator<DetectionJudgeOptions, DetectionData> = {
     });
     const found = await detected(engine, model, data.test, network.info.mean, o);
     const result = cocoEval(data.test.truth, found, { iouType: "bbox" });
-    const [AP, AP50, AP75] = [...result.stats].map((v) => 100 * v) as [number, number, number];
+    const [AP, AP50, AP75] = [...result.stats].map(percent) as [number, number, number];
     const { voc } = data.test;
     const byVoc = voc && vocEval(voc, vocDetections(found, [...voc.keys()], data.classes)).map;
     return {
       metrics: { AP, AP50, AP75, ...(byVoc !== undefined && { vocAP50: byVoc }) },
-      perClass: Object.fromEntries(perClass(result).map((c) => [c.name, c.AP < 0 ? NaN : 100 * c.AP])),
+      perClass: Object.fromEntries(perClass(result).map((c) => [c.name, percent(c.AP)])),
       model,
       picture: () => detectionPicture(data, found),
       results: () => resultsOf(found, data),
     };
   },
 };
+
+/** COCO's −1, where no object counts, is no number of per cent. */
+const percent = (share: number): number => (share < 0 ? NaN : 100 * share);
 
 /** The step that a judge with these options trains by. */
 export function stepOf(
@@ -138,7 +153,7 @@ export function stepOf(
     info,
     classes: classes.length,
     batchSize: Math.min(o.batchSize, train.files.length),
-    objects: Math.max(...train.objects.map((own) => own.length)),
+    objects: train.objects.reduce((most, own) => Math.max(most, own.length), 0),
     optimizer: sgd as never,
     optimizerOptions: { ...sgd.defaults, weightDecay: o.weightDecay },
   });
@@ -158,7 +173,11 @@ async function trained(
   const session = await openStep(engine, step, o.seed, given);
   const images = await cached(resizedImages(data.train, o, o.fit), "memory");
   async function* batches(): AsyncGenerator<Prepared, never> {
-    const { from } = loader(images, { batchSize, seed: o.seed });
+    const { from } = loader(images, {
+      batchSize,
+      seed: o.seed,
+      onBroken: (key, reason) => say(`${key} cannot be read and is left out: ${reason}`),
+    });
     for await (const { epoch, batch, indices, images: seen } of from(0, 0)) {
       const flips = seen.map((_, i) => random(o.seed, "flip", epoch, batch, i).uniform() < o.flip);
       const own = indices.map((k, i) => moved(objects[k]!, sizes[k]!, seen[i]!, flips[i]!));

@@ -87,7 +87,7 @@ export function shuffled(
   return run(s.with({ bnGroups }), Gather(x, inputs.shuffle!)).map((y) => Gather(y, inputs.unshuffle!));
 }
 
-/** The two views [2,B,3,S,S] as query and key images. */
+/** The two views [2,B,C,S,S] as query and key images. */
 export const queryAndKey = (views: Value): [Value, Value] => {
   const nth = (i: number) => Squeeze(Slice(views, { starts: [i], ends: [i + 1], axes: [0] }), [0]);
   return [nth(0), nth(1)];

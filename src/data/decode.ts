@@ -33,9 +33,9 @@ export async function sizeOf(file: string): Promise<Size> {
   return autoOrient;
 }
 
-/** RGB uint8, resized (linear, antialiased) to what `to` makes of the size that the file has. */
-export const decodeResized = async (file: string, to: (own: Size) => Size): Promise<Image> =>
-  resized(file, { ...to(await sizeOf(file)), fit: "fill", kernel: "linear" }, 3);
+/** RGB uint8, resized to `size` (linear, antialiased). */
+export const decodeResized = (file: string, size: Size): Promise<Image> =>
+  resized(file, { ...size, fit: "fill", kernel: "linear" }, 3);
 
 /**
  * uint8 of a file's first frame, upright and resized. Grey, CMYK and 16-bit become 8-bit sRGB, or grey by its luma; alpha is dropped

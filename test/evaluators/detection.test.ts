@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import sharp from "sharp";
-import { evaluatorNamed, judged } from "../../cli/evaluate.js";
+import { evaluatorNamed, judged, table } from "../../cli/evaluate.js";
 import { resolveOptions } from "../../cli/options.js";
 import { cocoEval, readDetections, readGroundTruth } from "../../evaluators/coco/index.js";
 import { detection } from "../../evaluators/detection/index.js";
@@ -64,7 +64,10 @@ describe("diptych evaluate detection", function () {
   const at = (...parts: string[]) => join(dir, ...parts);
   const write = (file: string, content: string | object): void => {
     mkdirSync(dirname(at(file)), { recursive: true });
-    writeFileSync(at(file), typeof content === "string" ? content : JSON.stringify(content));
+    writeFileSync(
+      at(file),
+      typeof content === "string" || Buffer.isBuffer(content) ? content : JSON.stringify(content),
+    );
   };
   /** COCO's file of some scenes: image ids are odd, categories 3 and 7. */
   const cocoOf = (scenes: Scene[], more: object[] = []) => ({
@@ -175,6 +178,25 @@ describe("diptych evaluate detection", function () {
     const truth = readVocAnnotations(at("voc/Annotations"), at("voc/ImageSets/Main/val.txt"));
     assert.equal(vocEval(truth, readVocDetections(at("voc.json"), classes)).map, rows[0]!.metrics.vocAP50);
   });
+  it("has no number where no object counts", async () => {
+    write("coco/unlabelled.json", { ...cocoOf(asked.slice(0, 2)), annotations: [] });
+    const settings = [...quick(), "testFile=unlabelled.json"];
+    const { rows } = await evaluate("coco", settings);
+    assert.deepEqual(rows[0]!.metrics, { AP: NaN, AP50: NaN, AP75: NaN });
+    assert.deepEqual(rows[0]!.perClass, { red: NaN, blue: NaN });
+    assert.match(table(rows), /( +–){3}$/);
+  });
+  it("says which training image is left out", async () => {
+    const scenes = learned.slice(0, 8);
+    for (const { name } of scenes) write(`coco/cut/${name}.png`, readFileSync(at(`coco/train2017/${name}.png`)));
+    write("coco/cut/train3.png", readFileSync(at("coco/cut/train3.png")).subarray(0, 1000));
+    write("coco/cut/val0.png", readFileSync(at("coco/val2017/val0.png")));
+    write("coco/one.json", cocoOf(asked.slice(0, 1)));
+    const said: string[] = [];
+    const settings = [...quick(), "testFile=one.json", `images=${at("coco/cut")}`];
+    await evaluate("coco", settings, { say: (line: string) => said.push(line) });
+    assert.match(said[0]!, /train3\.png cannot be read and is left out: \S/);
+  });
   it("leaves BatchNorm as it came and a frozen backbone whole, and says the same again", async () => {
     const given = initialWeights(info, 1);
     const trained = async (backbone: string): Promise<Buffer> => {
@@ -216,6 +238,20 @@ describe("diptych evaluate detection", function () {
       const at0 = coco.train.files.findIndex((f) => f.endsWith(`${name}.png`));
       assert.deepEqual(coco.train.objects[at0]![0]!.box, [x, y, x + w, y + h]);
     });
+    it("have their images in the folder of the split, or below the one that is named", () => {
+      for (const split of ["train", "val"]) {
+        const scene = split === "train" ? learned[0]! : asked[0]!;
+        write(`${split}.json`, cocoOf([scene]));
+        for (const root of ["plain", "named"])
+          write(`${root}/annotations/instances_${split}2017.json`, cocoOf([scene]));
+        write(`plain/images/${scene.name}.png`, "");
+        write(`named/imgs/${split}2017/${scene.name}.png`, "");
+      }
+      const files = [`trainFile=${at("train.json")}`, `testFile=${at("val.json")}`];
+      assert.deepEqual(open("plain", files).test.files, [at("plain/images/val0.png")]);
+      assert.deepEqual(open("named", ["images=imgs"]).train.files, [at("named/imgs/train2017/train0.png")]);
+      assert.throws(() => open("named"), /no folder of images for .*\(train2017, train, images\/train2017, images\/train, images\)\. Name the folder of the images with --set images\./); // prettier-ignore
+    });
     it("leave out crowds, boxes without area and images without objects, and say so", () => {
       const crowd = { image_id: 1, category_id: 3, bbox: [0, 0, 40, 40], area: 900, iscrowd: 1 };
       const flat = { image_id: 1, category_id: 3, bbox: [5, 5, 0, 9], area: 0, iscrowd: 0 };
@@ -230,6 +266,15 @@ describe("diptych evaluate detection", function () {
       assert.equal(train.objects[0]!.length, learned[0]!.objects.length);
       assert.match(note, /training 1 images/);
       assert.match(note, /boxes without area, which are not learned: 2$/);
+    });
+    it("say what their annotations name and do not have", () => {
+      const stray = { image_id: 999, category_id: 3, bbox: [0, 0, 9, 9], area: 81, iscrowd: 0 };
+      write("coco/stray.json", cocoOf(asked, [stray]));
+      const [, warning] = open("coco", ["testFile=stray.json", `images=${at("voc/JPEGImages")}`]).note.split("\n");
+      assert.match(
+        warning!,
+        /stray\.json: 1 annotations of unknown images are left out \(first: annotations\[\d+\]\)\.$/,
+      );
     });
     it("learn VOC's difficult objects, and judge none of them", () => {
       write("hard/Annotations/a.xml", vocOf(learned[0]!).replaceAll("</name>", "</name><difficult>1</difficult>"));
@@ -251,9 +296,13 @@ describe("diptych evaluate detection", function () {
       assert.throws(() => open("gone"), /gone\.png is not there, though .*instances_train\.json names it\./);
       write("nameless/annotations/instances_train.json", { ...cocoOf([]), images: [{ id: 1 }] });
       assert.throws(() => open("nameless"), /instances_train\.json: images\[0\].*has no file_name/);
+      const images = [{ id: 5, file_name: "train0.png" }];
+      write("shapeless/annotations/instances_train.json", { ...cocoOf([]), images });
+      assert.throws(() => open("shapeless"), /instances_train\.json: image 5 has no width and height\./);
       const others = { ...cocoOf(asked), categories: [{ id: 3, name: "red" }] };
       write("coco/other.json", others);
       assert.throws(() => open("coco", [...quick(), "testFile=other.json"]), /categories of .*coco differ between training and val: 3 \(red\), 7 \(blue\) in the one, 3 \(red\) in the other\./); // prettier-ignore
+      assert.throws(() => open("voc", ["split=test"]), /test\.txt is not there\. Choose another split with --set split, or name the list with --set testFile\./); // prettier-ignore
       write("sizeless/Annotations/a.xml", vocOf(learned[0]!, ""));
       for (const split of ["train", "val"]) write(`sizeless/ImageSets/Main/${split}.txt`, "a");
       write("sizeless/JPEGImages/a.png", "");
@@ -265,12 +314,26 @@ describe("diptych evaluate detection", function () {
       write("none/annotations/instances_train.json", cocoOf([{ name: "train0", objects: [] }]));
       const settings = [`images=${at("coco/train2017")}`, "testFile=annotations/instances_train.json"];
       assert.throws(() => open("none", settings), /None of the 1 training images of .*none has an object\./);
+      write("coco/empty.json", cocoOf([]));
+      assert.throws(
+        () => open("coco", [...quick(), "testFile=empty.json"]),
+        /The val annotations of .*coco name no images\./,
+      );
       const wrong = cocoOf(asked);
       wrong.images[0]!.width = 65;
       write("coco/wrong.json", wrong);
+      const opened = (settings: string[]) =>
+        detection.open(at("coco"), resolveOptions("detection", detection, settings));
+      for (const file of ["trainFile", "testFile"])
+        await assert.rejects(
+          opened([`images=${at("voc/JPEGImages")}`, `${file}=wrong.json`]),
+          /val0\.png is 64 × 48 pixels, but its annotation says 65 × 48\./,
+        );
+      write("coco/torn/val0.png", "no image");
+      write("coco/torn.json", cocoOf([asked[0]!]));
       await assert.rejects(
-        evaluate("coco", [...quick(), "testFile=wrong.json"]),
-        /val0\.png cannot be read: it is 64 × 48 pixels, its annotation says 65 × 48/,
+        opened(["testFile=torn.json", "trainFile=torn.json", "images=torn"]),
+        /val0\.png cannot be read: /,
       );
     });
     it("may be coco-mini421, or the same images as VOC has them", function () {

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { encoderModel, initialWeights, network } from "../../graphs/encoder.js";
+import { encoderModel, initialWeights, network, networkIn } from "../../graphs/encoder.js";
 import { methods } from "../../graphs/methods/index.js";
 import { optimizers } from "../../graphs/optimizers.js";
 import { rootScope, type Collected } from "../../graphs/scope.js";
@@ -213,6 +213,7 @@ describe("an ONNX file as a backbone", () => {
     const dir = mkdtempSync(join(tmpdir(), "onnx-"));
     const stored = Object.fromEntries(Object.entries(start).map(([n, t]) => [n.replace("student.backbone.", ""), t]));
     const bytes = encoderModel(info, stored);
+    assert.equal(networkIn(bytes), undefined, "an encoder that does not hold its file is judged as a graph");
     writeFileSync(join(dir, "encoder.onnx"), bytes);
     assert.ok(readModel(bytes).metadata.diptych!.length < 400, "the file itself stays out of the metadata");
     const image = noise([1, 4, 16, 16], "image");
