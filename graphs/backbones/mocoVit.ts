@@ -5,18 +5,9 @@
  */
 import { constant, type Value } from "../../src/onnx/graph.js";
 import { Add, Concat, MatMul, Reshape, Slice, Transpose } from "../../src/ops/index.js";
-import { convolution, layerNorm, xavierUniform, zerosInit } from "../layers.js";
+import { convolution, xavierUniform, zerosInit } from "../layers.js";
 import type { Scope } from "../scope.js";
-import {
-  block,
-  checkedPatch,
-  classAttention,
-  initializations,
-  kept,
-  outputs,
-  perImage,
-  type ViTOptions,
-} from "./vit.js";
+import { checkedPatch, initializations, kept, perImage, transformer, type ViTOptions } from "./vit.js";
 import type { Backbone } from "./index.js";
 
 export interface MocoVitOptions extends ViTOptions {
@@ -85,20 +76,13 @@ function embedded(s: Scope, image: Value, o: MocoVitOptions, tokens?: Value): Va
   return Concat([perImage(cls, x), x], { axis: 1 });
 }
 
-/** Every token after `depth` blocks: [B,1+N,D] */
-function blocks(s: Scope, image: Value, o: MocoVitOptions, depth: number, tokens?: Value): Value {
-  let x = embedded(s, image, o, tokens);
-  for (let i = 0; i < depth; i++) x = block(s.child("blocks").child(i), x, o);
-  return x;
-}
-
-/** Every token after the last norm: [B,1+N,D] */
-export const mocoVitTokens = (s: Scope, image: Value, o: MocoVitOptions, tokens?: Value): Value =>
-  layerNorm(s.child("norm"), blocks(s, image, o, o.depth, tokens), o.epsilon);
+const form = transformer<MocoVitOptions>({ embedded, blocks: "blocks", norm: "norm" });
+export const mocoVitTokens = form.tokens;
 
 const mocoVit = (summary: string, embedDim: number): Backbone<MocoVitOptions> => ({
+  ...form.shared,
   summary,
-  anySize: false,
+  choices: { init: initializations },
   defaults: {
     embedDim,
     depth: 12,
@@ -111,15 +95,6 @@ const mocoVit = (summary: string, embedDim: number): Backbone<MocoVitOptions> =>
     stopGradConv1: false,
     imageSize: 0,
   },
-  choices: { init: initializations },
-  width: (o) => o.embedDim,
-  grid: (o, size) => size / o.patchSize,
-  attention(s, image, o) {
-    const last = o.depth - 1;
-    const side = (image.shape[2] as number) / o.patchSize;
-    return classAttention(s.child("blocks").child(last), blocks(s, image, o, last), o, side);
-  },
-  forward: (s, image, o, tokens) => outputs(mocoVitTokens(s, image, o, tokens), image, o, tokens !== undefined),
 });
 
 export const mocoVitSmall = mocoVit("MoCo-v3's ViT-Small (12 heads), 21.6 M parameters, patch 16", 384);

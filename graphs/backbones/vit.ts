@@ -63,14 +63,14 @@ export function attention(s: Scope, x: Value, o: ViTOptions): Value {
 }
 
 /** What the class token takes from each patch in a block, by head [B,H,h,w]: `s` and `x` are the block's, `side` is h. */
-export function classAttention(s: Scope, x: Value, o: ViTOptions, side: number): Value {
+function classAttention(s: Scope, x: Value, o: ViTOptions, side: number): Value {
   const { weights } = attending(s.child("attn"), layerNorm(s.child("norm1"), x, o.epsilon), o);
   const ofClass = Slice(weights, { starts: [0, 1], ends: [1, 2 ** 31 - 1], axes: [2, 3] }); // [B,H,1,h·w]
   return Reshape(ofClass, [0, o.numHeads, side, -1]);
 }
 
 /** x + attention(norm(x)), then x + mlp(norm(x)). What is between a norm and its sum has the type of products. */
-export function block(s: Scope, x: Value, o: ViTOptions): Value {
+function block(s: Scope, x: Value, o: ViTOptions): Value {
   const d = x.shape.at(-1) as number;
   const wide = d * o.mlpRatio;
   const normed = (name: string, v: Value) => s.narrowed(layerNorm(s.child(name), v, o.epsilon));
@@ -121,38 +121,54 @@ export function perImage(cls: Value, x: Value): Value {
 /** The class token [B,D] of tokens [B,1+N,D]. */
 export const classToken = (tokens: Value): Value => Squeeze(Slice(tokens, { starts: [0], ends: [1], axes: [1] }), [1]);
 
-/** Every token after `depth` blocks: [B,1+N,D] */
-function blocks(s: Scope, image: Value, o: ViTOptions, depth: number, tokens?: Value): Value {
-  let x = embedded(s, image, o, tokens);
-  for (let i = 0; i < depth; i++) x = block(s.child("transformer").child(i), x, o);
-  return x;
-}
-
-/** Every token after the last norm: [B,1+N,D] */
-export const vitTokens = (s: Scope, image: Value, o: ViTOptions, tokens?: Value): Value =>
-  layerNorm(s.child("layer_norm"), blocks(s, image, o, o.depth, tokens), o.epsilon);
-
 /** features: the class token; map: the other tokens [B,D,h,w], or [B,n,D] where only some ran */
-export function outputs(all: Value, image: Value, o: ViTOptions, chosen: boolean): Features {
+function outputs(all: Value, image: Value, o: ViTOptions, chosen: boolean): Features {
   const side = (image.shape[2] as number) / o.patchSize;
   const rest = Slice(all, { starts: [1], ends: [2 ** 31 - 1], axes: [1] });
   const map = chosen ? rest : Reshape(Transpose(rest, { perm: [0, 2, 1] }), [0, o.embedDim, side, -1]);
   return { map, features: classToken(all) };
 }
 
+/** What the forms of ViT have of their own: how images become tokens, and the names of the blocks and of the last norm. */
+export interface ViTForm<O extends ViTOptions> {
+  /** Class token and patches with their positions [B,1+N,D], the kept ones only if `tokens` [B,n] says so */
+  embedded(s: Scope, image: Value, o: O, tokens?: Value): Value;
+  blocks: string;
+  norm: string;
+}
+
+/** Pre-norm blocks on the tokens of a form. */
+export function transformer<O extends ViTOptions>({ embedded, blocks, norm }: ViTForm<O>) {
+  const after = (s: Scope, image: Value, o: O, depth: number, tokens?: Value): Value => {
+    let x = embedded(s, image, o, tokens);
+    for (let i = 0; i < depth; i++) x = block(s.child(blocks).child(i), x, o);
+    return x;
+  };
+  /** Every token after the last norm: [B,1+N,D] */
+  const tokens = (s: Scope, image: Value, o: O, chosen?: Value): Value =>
+    layerNorm(s.child(norm), after(s, image, o, o.depth, chosen), o.epsilon);
+  const shared = {
+    anySize: false,
+    width: (o) => o.embedDim,
+    grid: (o, size) => size / o.patchSize,
+    attention(s, image, o) {
+      const last = o.depth - 1;
+      const side = (image.shape[2] as number) / o.patchSize;
+      return classAttention(s.child(blocks).child(last), after(s, image, o, last), o, side);
+    },
+    forward: (s, image, o, chosen) => outputs(tokens(s, image, o, chosen), image, o, chosen !== undefined),
+  } satisfies Omit<Backbone<O>, "summary" | "defaults">;
+  return { tokens, shared };
+}
+
+const form = transformer<ViTOptions>({ embedded, blocks: "transformer", norm: "layer_norm" });
+export const vitTokens = form.tokens;
+
 const vit = (summary: string, embedDim: number, numHeads: number, patchSize: number): Backbone<ViTOptions> => ({
+  ...form.shared,
   summary,
-  anySize: false,
-  defaults: { embedDim, depth: 12, numHeads, mlpRatio: 4, patchSize, qkvBias: false, epsilon: 1e-5, init: "torch" },
   choices: { init: initializations },
-  width: (o) => o.embedDim,
-  grid: (o, size) => size / o.patchSize,
-  attention(s, image, o) {
-    const last = o.depth - 1;
-    const side = (image.shape[2] as number) / o.patchSize;
-    return classAttention(s.child("transformer").child(last), blocks(s, image, o, last), o, side);
-  },
-  forward: (s, image, o, tokens) => outputs(vitTokens(s, image, o, tokens), image, o, tokens !== undefined),
+  defaults: { embedDim, depth: 12, numHeads, mlpRatio: 4, patchSize, qkvBias: false, epsilon: 1e-5, init: "torch" },
 });
 
 export const vitTiny = vit("ViT-Tiny, 5.4 M parameters, patch 2", 192, 3, 2);
