@@ -3,7 +3,7 @@ import { augmentation, centred, type Draw } from "../graphs/augment.js";
 import type { EncoderInfo } from "../graphs/encoder.js";
 import { readModel } from "../src/onnx/model.js";
 import { augmenter } from "../src/data/augmenter.js";
-import type { Dataset, Image } from "../src/data/dataset.js";
+import { readImage, type Dataset, type Image } from "../src/data/dataset.js";
 import type { Engine } from "../src/engines/index.js";
 import { dtypes, zeros, type Tensor } from "../src/tensor.js";
 import { channelCounts, statisticsOf, type Channels, type Statistics, type ViewSpec } from "../src/views.js";
@@ -103,13 +103,7 @@ export function imageBatches(
     const aug = augmenter(engine, () => augmentation(view, "float"));
     const load = async (start: number): Promise<Tensor> => {
       const count = Math.min(batchSize, data.length - start);
-      const images = await Promise.all(
-        Array.from({ length: count }, (_, i) =>
-          data.image(start + i).catch((e: Error) => {
-            throw new Error(`${data.key(start + i)} cannot be read: ${e.message.split("\n")[0]}`, { cause: e });
-          }),
-        ),
-      );
+      const images = await Promise.all(Array.from({ length: count }, (_, i) => readImage(data, start + i)));
       const { image } = await aug.batch(images, [view], (_view, _copy, i) => place(images[i]!, start + i));
       return { ...image!, shape: image!.shape.slice(1) };
     };

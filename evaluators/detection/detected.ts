@@ -1,5 +1,5 @@
 /** What a detector finds in a split, as COCO's judge, VOC's judge and their files take it. */
-import type { Image } from "../../src/data/dataset.js";
+import { readImage } from "../../src/data/dataset.js";
 import type { Size } from "../../src/data/decode.js";
 import type { Engine } from "../../src/engines/index.js";
 import type { Tensors } from "../../src/tensor.js";
@@ -25,17 +25,13 @@ export async function detected(
   view: Size & { fit: Fit },
 ): Promise<Detections> {
   const images = resizedImages(split, view, view.fit);
-  const read = (i: number): Promise<Image> =>
-    images.image(i).catch((e: Error) => {
-      throw new Error(`${images.key(i)} cannot be read: ${e.message.split("\n")[0]}`, { cause: e });
-    });
   const all: Found[] = [];
   const session = await engine.session(model);
   try {
-    let next = read(0);
+    let next = readImage(images, 0);
     for (let i = 0; i < images.length; i++) {
       const seen = await next;
-      if (i + 1 < images.length) next = read(i + 1);
+      if (i + 1 < images.length) next = readImage(images, i + 1);
       next.catch(() => undefined);
       const outputs = await session.run({ image: viewsOf([seen], [false], view, fill) });
       all.push(...foundIn(outputs, i, split.sizes[i]!, seen));

@@ -2,6 +2,7 @@
 import { backbones } from "../../graphs/backbones/index.js";
 import type { EncoderInfo } from "../../graphs/encoder.js";
 import { labelsModel, segmentationStep, segmenterModel, type SegmenterOptions } from "../../graphs/segmentation.js";
+import { readImage } from "../../src/data/dataset.js";
 import { encodePng, sizeOf } from "../../src/data/decode.js";
 import type { LabelMap } from "../../src/data/labelPng.js";
 import { loader } from "../../src/data/loader.js";
@@ -219,9 +220,7 @@ async function answered(
   const shown: Answer[] = [];
   try {
     for (let i = 0; i < images.length; i++) {
-      const image = await images.image(i).catch((e: Error) => {
-        throw new Error(`${images.key(i)} cannot be read: ${e.message.split("\n")[0]}`, { cause: e });
-      });
+      const image = await readImage(images, i);
       const truth = labels(i, image);
       const { logits } = await segmenter.run({ image: await views.view(image, uncut(image, resized(image))) }, [
         "logits",

@@ -43,6 +43,12 @@ export interface DataSource {
   open(options: DataOptions): Promise<Dataset | undefined>;
 }
 
+/** Image i; where it is broken the error names it. */
+export const readImage = (d: Dataset, i: number): Promise<Image> =>
+  d.image(i).catch((e: Error) => {
+    throw new Error(`${d.key(i)} cannot be read: ${e.message.split("\n")[0]}`, { cause: e });
+  });
+
 /** The images of a dataset at the given indices. */
 export const subset = (d: Dataset, indices: ArrayLike<number>): Dataset => ({
   ...d,
