@@ -12,22 +12,15 @@ import { fitted, openDetection, type BoxedObject } from "../../evaluators/detect
 import { moved, placed, viewsOf } from "../../evaluators/detection/views.js";
 import { vocEval } from "../../evaluators/voc.js";
 import { readVocAnnotations, readVocDetections } from "../../evaluators/vocFiles.js";
-import { encoderModel, initialWeights, type EncoderInfo } from "../../graphs/encoder.js";
+import { encoderModel, initialWeights } from "../../graphs/encoder.js";
 import { readInitializers, readModel } from "../../src/onnx/model.js";
 import { random } from "../../src/random.js";
 import { trainingEngine } from "../engine.js";
 import { judged as answered } from "../judged.js";
+import { tinyInfo } from "../tinyRun.js";
 
-const infoOf = (backbone: "resnet18" | "vitTiny", options: object): EncoderInfo => ({
-  backbone,
-  options,
-  size: 64,
-  resize: 64,
-  mean: [0.5, 0.5, 0.5],
-  std: [0.25, 0.25, 0.25],
-  method: "simclr",
-  recipe: "test",
-});
+const infoOf = (backbone: "resnet18" | "vitTiny", options: object) =>
+  tinyInfo(backbone, options, { size: 64, resize: 64 });
 const info = infoOf("resnet18", { width: 8 });
 const [height, width] = [48, 64];
 

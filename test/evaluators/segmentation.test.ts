@@ -6,7 +6,7 @@ import sharp from "sharp";
 import { byClass, evaluatorNamed, judged, table } from "../../cli/evaluate.js";
 import { resolveOptions } from "../../cli/options.js";
 import { answerSheet, labelColour } from "../../evaluators/segmentation/picture.js";
-import { encoderModel, initialWeights, type EncoderInfo } from "../../graphs/encoder.js";
+import { encoderModel, initialWeights } from "../../graphs/encoder.js";
 import type { BackboneName } from "../../graphs/backbones/index.js";
 import { input } from "../../src/onnx/graph.js";
 import { readInitializers, readModel, toModel } from "../../src/onnx/model.js";
@@ -16,17 +16,9 @@ import { random } from "../../src/random.js";
 import { tensor } from "../../src/tensor.js";
 import { trainingEngine } from "../engine.js";
 import { judged as answered } from "../judged.js";
+import { tinyInfo } from "../tinyRun.js";
 
-const infoOf = (backbone: BackboneName, options: object): EncoderInfo => ({
-  backbone,
-  options,
-  size: 32,
-  resize: 32,
-  mean: [0.5, 0.5, 0.5],
-  std: [0.25, 0.25, 0.25],
-  method: "simclr",
-  recipe: "test",
-});
+const infoOf = (backbone: BackboneName, options: object) => tinyInfo(backbone, options, { size: 32, resize: 32 });
 const info = infoOf("resnet18", { width: 8 });
 
 describe("diptych evaluate segmentation", function () {
