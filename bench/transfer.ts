@@ -121,6 +121,8 @@ export async function compare(
     },
   }).values;
   if (!data) throw new Error(`Which data? --data FOLDER ${asked}`);
+  if (!(Number(epochs) >= 2))
+    throw new Error(`Expected two --epochs or more, since the first is not timed, but received ${epochs}.`);
   if (side === "diptych" || side === "torch") return sides[side](data, Number(seed), Number(epochs));
   for (const one of Object.keys(sides))
     execFileSync(process.execPath, [join(root, "dist/bench/index.js"), name, ...args, "--side", one], {

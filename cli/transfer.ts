@@ -1,5 +1,6 @@
 /** diptych evaluate, for judges of places: the encoder trained on with a head, beside the same network from random weights. */
-import { mkdir, open, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, open, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { DenseEvaluator, Network } from "../evaluators/evaluator.js";
 import { initialWeights } from "../graphs/encoder.js";
@@ -47,8 +48,10 @@ export async function transferred(
 /** Found out before a long training, not after it. */
 async function writable(file: string): Promise<void> {
   await mkdir(dirname(file), { recursive: true });
+  const isNew = !existsSync(file);
   const handle = await open(file, "a").catch((e: Error) => {
     throw new Error(`${file} cannot be written: ${e.message}. Name another file.`, { cause: e });
   });
   await handle.close();
+  if (isNew) await rm(file); // a training that is broken off leaves nothing empty behind
 }

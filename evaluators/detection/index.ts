@@ -10,6 +10,7 @@ import {
 import type { EncoderInfo } from "../../graphs/encoder.js";
 import { sgd } from "../../graphs/optimizers.js";
 import { cached } from "../../src/data/cached.js";
+import { checkReadable } from "../../src/data/dataset.js";
 import { loader } from "../../src/data/loader.js";
 import type { NativeEngine } from "../../src/engines/native/index.js";
 import type { Dialect } from "../../src/onnx/graph.js";
@@ -113,6 +114,7 @@ export const detection: DenseEvaluator<DetectionJudgeOptions, DetectionData> = {
     const data = openDetection(root, o);
     // before the training, which a bad test file would end only after hours
     for (const images of [data.train, data.test]) await checkSizes(images);
+    await checkReadable(resizedImages(data.test, o, o.fit));
     return data;
   },
   async evaluate({ engine, network, data, say }, o) {

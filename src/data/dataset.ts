@@ -49,6 +49,13 @@ export const readImage = (d: Dataset, i: number): Promise<Image> =>
     throw new Error(`${d.key(i)} cannot be read: ${e.message.split("\n")[0]}`, { cause: e });
   });
 
+/** Reads every image once, before hours of work that a broken one would end; images at once bound the memory. */
+export async function checkReadable(d: Dataset): Promise<void> {
+  const together = 16;
+  for (let first = 0; first < d.length; first += together)
+    await Promise.all(Array.from({ length: Math.min(together, d.length - first) }, (_, k) => readImage(d, first + k)));
+}
+
 /** The images of a dataset at the given indices. */
 export const subset = (d: Dataset, indices: ArrayLike<number>): Dataset => ({
   ...d,

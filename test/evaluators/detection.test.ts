@@ -322,12 +322,15 @@ describe("diptych evaluate detection", function () {
           opened([`images=${at("voc/JPEGImages")}`, `${file}=wrong.json`]),
           /val0\.png is 64 × 48 pixels, but its annotation says 65 × 48\./,
         );
-      write("coco/torn/val0.png", "no image");
+      const half = readFileSync(at("coco/val2017/val0.png")).subarray(0, 3000);
+      for (const [folder, content] of Object.entries({ torn: "no image", cut: half }))
+        write(`coco/${folder}/val0.png`, content);
       write("coco/torn.json", cocoOf([asked[0]!]));
-      await assert.rejects(
-        opened(["testFile=torn.json", "trainFile=torn.json", "images=torn"]),
-        /val0\.png cannot be read: /,
-      );
+      for (const folder of ["torn", "cut"])
+        await assert.rejects(
+          opened(["testFile=torn.json", "trainFile=torn.json", `images=${folder}`]),
+          /val0\.png cannot be read: /,
+        );
     });
     it("may be coco-mini421, or the same images as VOC has them", function () {
       const shared = process.env.DIPTYCH_SHARED ?? fileURLToPath(new URL("../../../../shared", import.meta.url));

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import sharp from "sharp";
@@ -150,6 +150,16 @@ describe("diptych evaluate segmentation", function () {
     await assert.rejects(evaluate(["ratio=1"]), /Expected two numbers for ratio but received 1\./);
     await assert.rejects(evaluate(["freeze=maybe"]), /Unknown freeze "maybe"/);
     await assert.rejects(evaluate([], "ours.onnx", { data: at("nowhere") }), /There is no folder/);
+  });
+  it("meets a broken test image before it trains, and leaves no empty file behind", async () => {
+    cpSync(at("data"), at("cut"), { recursive: true });
+    const whole = readFileSync(at("cut/val/0.png"));
+    writeFileSync(at("cut/val/0.png"), whole.subarray(0, whole.length / 2));
+    const said: string[] = [];
+    const more = { data: at("cut"), out: at("cut.onnx"), say: (line: string) => said.push(line) };
+    await assert.rejects(evaluate([], "ours.onnx", more), /val.0\.png cannot be read: /);
+    assert.deepEqual(said, []);
+    assert.ok(!existsSync(at("cut.onnx")));
   });
 });
 
