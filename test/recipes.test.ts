@@ -45,6 +45,11 @@ describe("recipes", () => {
       /Expected one of weak\/strong, .* for method\.augmentation/,
     );
   });
+  it("bring another method's own options with its name, and keep the data's with another dataset's", () => {
+    assert.equal("temperature" in written("simclr-r18w16-cifar10", "method.name=byol").method, false);
+    const { limit, size } = written("simclr-r18w16-cifar10", "data.name=imageFolder").data;
+    assert.deepEqual({ limit, size }, { limit: 10_000, size: 32 });
+  });
   it("that are faithful write out what the released code does otherwise", () => {
     assert.equal(written("aps-vits2-cifar10").method.flipAware, false);
     assert.equal(written("aps-vit4-cifar10-small").method.flipAware, true);

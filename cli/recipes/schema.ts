@@ -298,8 +298,8 @@ export function withSettings(recipe: RecipeInput, settings: readonly string[]): 
     if (typeof node !== "object")
       throw new Error(`--set ${setting}: ${path.slice(0, -1).join(".")} is a value, not a group.`);
     const text = setting.slice(at + 1);
-    // another entry of a registry brings its own options
-    if (path.length === 2 && path[1] === "name" && node.name !== text)
+    // another entry of a registry brings its own options; data's are those of all datasets
+    if (path.length === 2 && path[1] === "name" && path[0] !== "data" && node.name !== text)
       for (const key of Object.keys(node)) if (key !== "lr") delete node[key];
     node[path.at(-1)!] = parsed(text);
   }
