@@ -1,6 +1,6 @@
 /** APS: the paper's recipes on CIFAR-10 (visresearch/aps, config/pretrain), and a small one. */
 import { cifarStatistics } from "../../src/views.js";
-import { anchor, type Listed } from "./listed.js";
+import { anchor, updates, type Listed } from "./listed.js";
 import type { OptimizerInput } from "./schema.js";
 
 const paper = "Shen et al., Pattern Recognition 2025, arXiv 2306.02854";
@@ -14,7 +14,7 @@ const optimizer = (peak: number, warmupEpochs: number): OptimizerInput => ({
 
 const published = (backbone: "vitTiny" | "vitSmall" | "vitBase", peak: number): Listed => ({
   paper,
-  cost: "620,800 updates; the authors' hours are not on record",
+  cost: updates(620_800),
   recipe: {
     summary: `APS as released, ${backbone} with patch 2, 32 px, CIFAR-10, 1600 epochs of 4 steps a batch`,
     data: { name: "cifar10", size: 32, shortSide: 32 },

@@ -2,13 +2,14 @@
  * BagSSL has no official code: the recipe is that of its co-author's two-view coding rate (zengyi-li/NMCE-release, README for
  * CIFAR-10) on patches of EMP-SSL's scale. And a small one. Images are judged as bags of patches.
  */
-import { anchor, type Listed } from "./listed.js";
+import { anchor, updates, type Listed } from "./listed.js";
 
 const paper = "Chen et al., TMLR 2023, arXiv 2206.08954";
 
 export const bagsslRecipes = {
   "bagssl-r18-cifar10": {
     paper,
+    cost: updates(28_800),
     recipe: {
       summary: "BagSSL with coding rate, ResNet-18, two patches of each image, CIFAR-10, 600 epochs",
       data: { name: "cifar10", size: 32, shortSide: 32 },

@@ -1,5 +1,5 @@
 /** BYOL: the paper's recipe, the asymmetric one of UMBCvision/ISD (train_byol.py), and a small one. */
-import { anchor, anchorView, type Listed } from "./listed.js";
+import { anchor, anchorView, updates, type Listed } from "./listed.js";
 import type { RecipeInput } from "./schema.js";
 
 const paper = "Grill et al., NeurIPS 2020, arXiv 2006.07733";
@@ -13,6 +13,7 @@ const common = {
 export const byolRecipes = {
   "byol-r50-imagenet": {
     paper,
+    cost: updates(312_000),
     recipe: {
       ...common,
       summary: "BYOL, ResNet-50, 224 px, ImageNet, 1000 epochs",
@@ -28,6 +29,7 @@ export const byolRecipes = {
   },
   "byol-asymmetric-r50-imagenet": {
     paper,
+    cost: updates(1_000_800),
     recipe: {
       ...common,
       summary: "BYOL one way, ResNet-50, 224 px, ImageNet, 200 epochs, as ISD's authors compare it",

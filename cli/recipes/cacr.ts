@@ -1,6 +1,6 @@
 /** CACR: the authors' recipes (READMEs of JegZheng/CACR-SSL) in its three forms, and small ones. */
 import { cifarStatistics } from "../../src/views.js";
-import { anchor, anchorView, type Listed } from "./listed.js";
+import { anchor, anchorView, updates, type Listed } from "./listed.js";
 import { resnet50OnImagenet, vitBaseOnImagenet } from "./mocov3.js";
 import type { MethodInput, RecipeInput } from "./schema.js";
 
@@ -27,6 +27,7 @@ const localCrops = {
 export const cacrRecipes = {
   "cacr-alexnet-cifar10": {
     paper,
+    cost: updates(78_000),
     recipe: {
       ...small,
       summary: "CACR in the batch, SmallAlexNet, four positives, CIFAR-10, 200 epochs",
@@ -41,6 +42,7 @@ export const cacrRecipes = {
   },
   "cacr-alexnet-stl10": {
     paper,
+    cost: updates(164_000),
     recipe: {
       ...small,
       summary: "CACR in the batch, SmallAlexNet, four positives, STL-10 (train and unlabeled) at 64 px, 200 epochs",
@@ -57,6 +59,7 @@ export const cacrRecipes = {
   },
   "cacr-r50-imagenet": {
     paper,
+    cost: updates(1_000_800),
     recipe: {
       summary: "CACR with a queue as released, ResNet-50, four positives, 224 px, ImageNet, 200 epochs",
       data: { name: "imageFolder", size: 224 },
@@ -71,6 +74,7 @@ export const cacrRecipes = {
   },
   "cacr-mocov3-r50-imagenet": {
     paper,
+    cost: updates(312_000),
     recipe: {
       ...resnet50OnImagenet,
       summary: "CACR on MoCo-v3, ResNet-50, eight local crops, ImageNet, 1000 epochs",
@@ -79,6 +83,7 @@ export const cacrRecipes = {
   },
   "cacr-mocov3-vitb-imagenet": {
     paper,
+    cost: updates(93_600),
     recipe: {
       ...vitBaseOnImagenet,
       summary: "CACR on MoCo-v3, ViT-B/16, eight local crops, ImageNet, 300 epochs",

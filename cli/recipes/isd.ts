@@ -1,5 +1,5 @@
 /** ISD: the paper's recipes (README of UMBCvision/ISD), and a small one. */
-import { anchor, anchorView, type Listed } from "./listed.js";
+import { anchor, anchorView, updates, type Listed } from "./listed.js";
 import type { RecipeInput } from "./schema.js";
 
 const paper = "Tejankar et al., ICCV 2021, arXiv 2012.09259";
@@ -25,6 +25,7 @@ export const isdRecipes = {
   },
   "isd-r18-imagenet": {
     paper,
+    cost: updates(1_000_800),
     recipe: {
       ...common,
       summary: "ISD v1 as released, ResNet-18, 224 px, ImageNet, 200 epochs",

@@ -11,6 +11,9 @@ export interface Listed {
   expected?: string;
 }
 
+/** The cost of a published recipe of which no source gives the hours. */
+export const updates = (n: number): string => `${n.toLocaleString("en")} updates; the authors' hours are not on record`;
+
 /** 10,000 images of CIFAR-10, ResNet-18 of width 16, 15 epochs, as the PyTorch runs in docs/results.md. */
 export const anchor = (method: MethodInput): RecipeInput => ({
   data: { name: "cifar10", size: 32, shortSide: 32, limit: 10_000 },

@@ -1,5 +1,5 @@
 /** MoCo-v3: the authors' ImageNet recipes (facebookresearch/moco-v3, CONFIG.md), and a small one. */
-import { anchor, anchorView, type Listed } from "./listed.js";
+import { anchor, anchorView, updates, type Listed } from "./listed.js";
 import type { RecipeInput } from "./schema.js";
 
 const paper = "Chen et al., ICCV 2021, arXiv 2104.02057";
@@ -37,6 +37,7 @@ export const vitBaseOnImagenet = {
 export const mocov3Recipes = {
   "mocov3-vitb-imagenet": {
     paper,
+    cost: updates(93_600),
     recipe: {
       ...vitBaseOnImagenet,
       summary: "MoCo-v3, ViT-B/16, 224 px, ImageNet, 300 epochs",
@@ -46,6 +47,7 @@ export const mocov3Recipes = {
   },
   "mocov3-r50-imagenet": {
     paper,
+    cost: updates(312_000),
     recipe: {
       ...resnet50OnImagenet,
       summary: "MoCo-v3, ResNet-50, 224 px, ImageNet, 1000 epochs",

@@ -1,5 +1,5 @@
 /** EMP-SSL: the authors' recipes (tsb0601/EMP-SSL main.py and README), and a small one. Images are judged as bags of patches. */
-import { anchor, type Listed } from "./listed.js";
+import { anchor, updates, type Listed } from "./listed.js";
 import type { RecipeInput } from "./schema.js";
 
 const paper = "Tong et al., 2023, arXiv 2304.03977";
@@ -21,6 +21,7 @@ const released = {
 export const tcrRecipes = {
   "tcr-r18-cifar10": {
     paper,
+    cost: updates(15_000),
     recipe: {
       ...released,
       summary: "EMP-SSL as released, ResNet-18, 20 patches of each image, CIFAR-10, 30 epochs",
@@ -32,6 +33,7 @@ export const tcrRecipes = {
   },
   "tcr-r18-imagenet100": {
     paper,
+    cost: updates(12_660),
     recipe: {
       ...released,
       summary: "EMP-SSL as released, ResNet-18, 20 patches of each image, ImageNet-100, 10 epochs",

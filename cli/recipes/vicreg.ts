@@ -1,11 +1,12 @@
 /** VICReg: the paper's recipe (facebookresearch/vicreg), and a small one. */
-import { anchor, anchorView, type Listed } from "./listed.js";
+import { anchor, anchorView, updates, type Listed } from "./listed.js";
 
 const paper = "Bardes et al., ICLR 2022, arXiv 2105.04906";
 
 export const vicregRecipes = {
   "vicreg-r50-imagenet": {
     paper,
+    cost: updates(625_000),
     recipe: {
       summary: "VICReg, ResNet-50, 224 px, ImageNet, 1000 epochs",
       data: { name: "imageFolder", size: 224 },
