@@ -11,6 +11,7 @@ import {
   Div,
   Erf,
   Gelu,
+  geluFromParts,
   Gemm,
   InstanceNormalization,
   layerNormFromParts,
@@ -281,6 +282,7 @@ export function groupNorm(s: Scope, x: Value, groups = 32, epsilon = 1e-5): Valu
 /** Exact GELU: x·Φ(x). The 8 bits of bfloat16 are too few for its inner sums. */
 export function gelu(s: Scope, x: Value): Value {
   if (x.dtype === "bfloat16") return inFloat32(x, (v) => gelu(s, v));
+  if (s.mode === "train" && s.device === "cpu") return geluFromParts(x);
   return s.dialect === "training" ? Gelu(x) : Mul(x, Mul(0.5, Add(1, Erf(Mul(x, Math.SQRT1_2)))));
 }
 
