@@ -11,6 +11,7 @@ import {
   Div,
   Erf,
   Gelu,
+  geluFromParts,
   Gemm,
   InstanceNormalization,
   layerNormFromParts,
@@ -60,11 +61,29 @@ export interface LinearOptions {
   biasInit?: Init;
 }
 /** y = x·Wᵀ + b: x [N,in] or [B,N,in], weight [out,in]. y has the type of x, whatever the product is computed in. */
-export function linear(s: Scope, x: Value, width: number, { bias = true, init, biasInit }: LinearOptions = {}): Value {
+export function linear(s: Scope, x: Value, width: number, options: LinearOptions = {}): Value {
+  const { w, b } = linearParameters(s, x, width, options);
+  return Cast(affine(s.narrowed(x), w, b), x.dtype);
+}
+
+/**
+ * Linear layers whose weights are stacked in one [k·width, in] (a transformer's q, k and v): the i-th of the k on xs[i]. Where all read the
+ * same value, they are one product.
+ */
+export function stackedLinear(s: Scope, xs: readonly Value[], width: number, options: LinearOptions = {}): Value[] {
+  const parts = xs.map(() => width);
+  if (xs.every((x) => x === xs[0])) return Split(linear(s, xs[0]!, width * xs.length, options), parts, { axis: -1 });
+  const { w, b } = linearParameters(s, xs[0]!, width * xs.length, options);
+  const [ws, bs] = [Split(w, parts, { axis: 0 }), b && Split(b, parts, { axis: 0 })];
+  return xs.map((x, i) => Cast(affine(s.narrowed(x), ws[i]!, bs && bs[i]!), x.dtype));
+}
+
+/** Weight [width, in] and bias [width] of layers on x, in the type of products. */
+function linearParameters(s: Scope, x: Value, width: number, { bias = true, init, biasInit }: LinearOptions) {
   const inner = x.shape.at(-1) as number;
   const w = s.narrowed(s.parameter("weight", [width, inner], init ?? torchDefault(inner)));
   const b = bias ? s.narrowed(s.parameter("bias", [width], biasInit ?? torchDefault(inner))) : null;
-  return Cast(affine(s.narrowed(x), w, b), x.dtype);
+  return { w, b };
 }
 function affine(x: Value, w: Value, b: Value | null): Value {
   const [width, inner] = w.shape as [number, number];
@@ -263,6 +282,7 @@ export function groupNorm(s: Scope, x: Value, groups = 32, epsilon = 1e-5): Valu
 /** Exact GELU: x·Φ(x). The 8 bits of bfloat16 are too few for its inner sums. */
 export function gelu(s: Scope, x: Value): Value {
   if (x.dtype === "bfloat16") return inFloat32(x, (v) => gelu(s, v));
+  if (s.mode === "train" && s.device === "cpu") return geluFromParts(x);
   return s.dialect === "training" ? Gelu(x) : Mul(x, Mul(0.5, Add(1, Erf(Mul(x, Math.SQRT1_2)))));
 }
 

@@ -14,15 +14,24 @@ import {
   Reshape,
   Slice,
   Softmax,
-  Split,
   Squeeze,
   Transpose,
   transposed,
   Unsqueeze,
 } from "../../src/ops/index.js";
-import { conv, gelu, inFloat32, layerNorm, linear, xavierUniform, zerosInit, type LinearOptions } from "../layers.js";
+import {
+  conv,
+  gelu,
+  inFloat32,
+  layerNorm,
+  linear,
+  stackedLinear,
+  xavierUniform,
+  zerosInit,
+  type LinearOptions,
+} from "../layers.js";
 import type { Scope } from "../scope.js";
-import type { Backbone, Features } from "./index.js";
+import type { Backbone } from "./index.js";
 
 export interface ViTOptions {
   embedDim: number;
@@ -42,39 +51,44 @@ export const initializations = ["torch", "xavier"] as const;
 const initial = ({ init }: ViTOptions, fanIn: number, fanOut: number): LinearOptions =>
   init === "xavier" ? { init: xavierUniform(fanIn, fanOut), biasInit: zerosInit } : {};
 
-/** What each token of x [B,N,D] takes from each: softmax(q·kᵀ/√d) [B,H,N,N], and what there is to take, v [B,H,N,D/H] */
-function attending(s: Scope, x: Value, o: ViTOptions): { weights: Value; v: Value } {
-  const [n, d] = x.shape.slice(1) as [number, number];
-  const [heads, own] = [o.numHeads, initial(o, d, d)];
-  const qkv = Reshape(linear(s.child("qkv"), x, 3 * d, { bias: o.qkvBias, ...own }), [0, n, 3, heads, d / heads]);
-  const [q, k, v] = Split(Transpose(qkv, { perm: [2, 0, 3, 1, 4] }), [1, 1, 1], { axis: 0 }).map((t) =>
-    Squeeze(t, [0]),
-  ); // [B,H,N,D/H]
-  const scores = Mul(MatMul(q!, transposed(k!)), (d / heads) ** -0.5); // [B,H,N,N]
-  return { weights: inFloat32(scores, (f) => Softmax(f)), v: v! };
+/** What each asking token [B,M,D] takes from each of x [B,N,D]: softmax(q·kᵀ/√d) [B,H,M,N], and what there is to take, v [B,H,N,D/H] */
+function attending(s: Scope, asking: Value, x: Value, o: ViTOptions): { weights: Value; v: Value } {
+  const d = x.shape.at(-1) as number;
+  const own = d / o.numHeads;
+  const qkv = stackedLinear(s.child("qkv"), [asking, x, x], d, { bias: o.qkvBias, ...initial(o, d, d) });
+  const [q, k, v] = qkv.map((t) =>
+    Transpose(Reshape(t, [0, t.shape[1] as number, o.numHeads, own]), { perm: [0, 2, 1, 3] }),
+  ) as [Value, Value, Value]; // [B,H,N,D/H]
+  const scores = Mul(MatMul(q, transposed(k)), own ** -0.5); // [B,H,M,N]
+  return { weights: inFloat32(scores, (f) => Softmax(f)), v };
 }
 
-/** softmax(q·kᵀ/√d)·v over H heads: x [B,N,D] */
-export function attention(s: Scope, x: Value, o: ViTOptions): Value {
-  const [n, d] = x.shape.slice(1) as [number, number];
-  const { weights, v } = attending(s, x, o);
-  const mixed = Reshape(Transpose(MatMul(weights, v), { perm: [0, 2, 1, 3] }), [0, n, d]);
+/** softmax(q·kᵀ/√d)·v over H heads: x [B,N,D], of which all tokens ask, or others [B,M,D] */
+export function attention(s: Scope, x: Value, o: ViTOptions, asking = x): Value {
+  const [m, d] = asking.shape.slice(1) as [number, number];
+  const { weights, v } = attending(s, asking, x, o);
+  const mixed = Reshape(Transpose(MatMul(weights, v), { perm: [0, 2, 1, 3] }), [0, m, d]);
   return linear(s.child("proj"), mixed, d, initial(o, d, d));
 }
 
 /** What the class token takes from each patch in a block, by head [B,H,h,w]: `s` and `x` are the block's, `side` is h. */
 function classAttention(s: Scope, x: Value, o: ViTOptions, side: number): Value {
-  const { weights } = attending(s.child("attn"), layerNorm(s.child("norm1"), x, o.epsilon), o);
-  const ofClass = Slice(weights, { starts: [0, 1], ends: [1, 2 ** 31 - 1], axes: [2, 3] }); // [B,H,1,h·w]
+  const normed = layerNorm(s.child("norm1"), x, o.epsilon);
+  const { weights } = attending(s.child("attn"), classRow(normed), normed, o);
+  const ofClass = Slice(weights, { starts: [1], ends: [2 ** 31 - 1], axes: [3] }); // [B,H,1,h·w]
   return Reshape(ofClass, [0, o.numHeads, side, -1]);
 }
 
-/** x + attention(norm(x)), then x + mlp(norm(x)). What is between a norm and its sum has the type of products. */
-function block(s: Scope, x: Value, o: ViTOptions): Value {
+/**
+ * x + attention(norm(x)), then x + mlp(norm(x)), of all tokens or of those that `of` picks. What is between a norm and its sum has
+ * the type of products.
+ */
+function block(s: Scope, x: Value, o: ViTOptions, of: (tokens: Value) => Value = (tokens) => tokens): Value {
   const d = x.shape.at(-1) as number;
   const wide = d * o.mlpRatio;
   const normed = (name: string, v: Value) => s.narrowed(layerNorm(s.child(name), v, o.epsilon));
-  const attended = Add(x, Cast(attention(s.child("attn"), normed("norm1", x), o), x.dtype));
+  const all = normed("norm1", x);
+  const attended = Add(of(x), Cast(attention(s.child("attn"), all, o, of(all)), x.dtype));
   const m = s.child("mlp");
   const hidden = gelu(m, linear(m.child("fc1"), normed("norm2", attended), wide, initial(o, d, wide)));
   return Add(attended, Cast(linear(m.child("fc2"), hidden, d, initial(o, wide, d)), x.dtype));
@@ -118,15 +132,16 @@ export function perImage(cls: Value, x: Value): Value {
   return Add(Mul(Slice(x, { starts: [0], ends: [1], axes: [1] }), 0), cls);
 }
 
+/** The class token of tokens [B,1+N,D], as a row [B,1,D] */
+const classRow = (tokens: Value): Value => Slice(tokens, { starts: [0], ends: [1], axes: [1] });
 /** The class token [B,D] of tokens [B,1+N,D]. */
-export const classToken = (tokens: Value): Value => Squeeze(Slice(tokens, { starts: [0], ends: [1], axes: [1] }), [1]);
+export const classToken = (tokens: Value): Value => Squeeze(classRow(tokens), [1]);
 
-/** features: the class token; map: the other tokens [B,D,h,w], or [B,n,D] where only some ran */
-function outputs(all: Value, image: Value, o: ViTOptions, chosen: boolean): Features {
+/** The tokens but the class token's as a map [B,D,h,w], or [B,n,D] where only some ran */
+function mapOf(all: Value, image: Value, o: ViTOptions, chosen: boolean): Value {
   const side = (image.shape[2] as number) / o.patchSize;
   const rest = Slice(all, { starts: [1], ends: [2 ** 31 - 1], axes: [1] });
-  const map = chosen ? rest : Reshape(Transpose(rest, { perm: [0, 2, 1] }), [0, o.embedDim, side, -1]);
-  return { map, features: classToken(all) };
+  return chosen ? rest : Reshape(Transpose(rest, { perm: [0, 2, 1] }), [0, o.embedDim, side, -1]);
 }
 
 /** What the forms of ViT have of their own: how images become tokens, and the names of the blocks and of the last norm. */
@@ -139,24 +154,33 @@ export interface ViTForm<O extends ViTOptions> {
 
 /** Pre-norm blocks on the tokens of a form. */
 export function transformer<O extends ViTOptions>({ embedded, blocks, norm }: ViTForm<O>) {
-  const after = (s: Scope, image: Value, o: O, depth: number, tokens?: Value): Value => {
-    let x = embedded(s, image, o, tokens);
-    for (let i = 0; i < depth; i++) x = block(s.child(blocks).child(i), x, o);
+  /** Every token before the last block */
+  const before = (s: Scope, image: Value, o: O, chosen?: Value): Value => {
+    let x = embedded(s, image, o, chosen);
+    for (let i = 0; i < o.depth - 1; i++) x = block(s.child(blocks).child(i), x, o);
     return x;
   };
+  const lastBlock = (s: Scope, o: O): Scope => s.child(blocks).child(o.depth - 1);
+  /** The last block and the last norm, of all tokens or of those that `of` picks */
+  const last = (s: Scope, x: Value, o: O, of?: (tokens: Value) => Value): Value =>
+    layerNorm(s.child(norm), block(lastBlock(s, o), x, o, of), o.epsilon);
   /** Every token after the last norm: [B,1+N,D] */
-  const tokens = (s: Scope, image: Value, o: O, chosen?: Value): Value =>
-    layerNorm(s.child(norm), after(s, image, o, o.depth, chosen), o.epsilon);
+  const tokens = (s: Scope, image: Value, o: O, chosen?: Value): Value => last(s, before(s, image, o, chosen), o);
   const shared = {
     anySize: false,
     width: (o) => o.embedDim,
     grid: (o, size) => size / o.patchSize,
     attention(s, image, o) {
-      const last = o.depth - 1;
       const side = (image.shape[2] as number) / o.patchSize;
-      return classAttention(s.child(blocks).child(last), after(s, image, o, last), o, side);
+      return classAttention(lastBlock(s, o), before(s, image, o), o, side);
     },
-    forward: (s, image, o, chosen) => outputs(tokens(s, image, o, chosen), image, o, chosen !== undefined),
+    /** A loss of features alone needs the last block for the class token only; an encoder gives the map as well. */
+    forward(s, image, o, chosen) {
+      const x = before(s, image, o, chosen);
+      const all = last(s, x, o);
+      const features = s.mode === "train" ? classToken(last(s, x, o, classRow)) : classToken(all);
+      return { map: mapOf(all, image, o, chosen !== undefined), features };
+    },
   } satisfies Omit<Backbone<O>, "summary" | "defaults">;
   return { tokens, shared };
 }

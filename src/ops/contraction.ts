@@ -1,6 +1,6 @@
 /** Products and convolutions, with the pools that slide the same window. */
 import { constant, rank, type Dim, type Type, type Value } from "../onnx/graph.js";
-import { apply, op, type Vjp } from "./op.js";
+import { apply, deviceOf, op, type Vjp } from "./op.js";
 import { broadcast, isNumber, product, sameDtypes, windowed } from "./infer.js";
 import { Cast, Mul } from "./elementwise.js";
 import { Concat, Expand, Pad, Reshape, ScatterElements, Slice, Split, Transpose } from "./movement.js";
@@ -29,7 +29,7 @@ const matMul = op("MatMul", {
     // a weight shared by the whole batch: one product of flattened rows
     if (rank(b!) === 2 && rank(a!) > 2) {
       const [k, n] = b!.shape as [number, number];
-      return [da, Gemm(Reshape(a!, [-1, k]), Reshape(g!, [-1, n]), null, { transA: 1 })];
+      return [da, weightGradient(Reshape(a!, [-1, k]), Reshape(g!, [-1, n]), { transA: 1 })];
     }
     return [da, unbroadcast(MatMul(transposed(a!), g!), b!)];
   },
@@ -66,11 +66,30 @@ const gemm = op("Gemm", {
       ? Gemm(b!, g!, null, { alpha, transA: tB, transB: 1 })
       : Gemm(g!, b!, null, { alpha, transB: flip(tB) });
     const db = tB
-      ? Gemm(g!, a!, null, { alpha, transA: 1, transB: tA })
-      : Gemm(a!, g!, null, { alpha, transA: flip(tA) });
+      ? weightGradient(g!, a!, { alpha, transA: 1, transB: tA })
+      : weightGradient(a!, g!, { alpha, transA: flip(tA) });
     return [da, db, c ? unbroadcast(beta === 1 ? g! : Mul(g!, beta), c) : null];
   },
 });
+
+/** A product as Gemm's, on the CPU without its `transA`. */
+const weightGradient = (a: Value, b: Value, { alpha = 1, transA = 0, transB = 0 }: GemmAttributes): Value =>
+  transA && !transB && deviceOf(a, b) === "cpu" ? overRows(a, b, alpha) : Gemm(a, b, null, { alpha, transA, transB });
+
+/**
+ * α·aᵀ·b of a [M,I] and b [M,O]. The CPU's Gemm copies an operand that is to be transposed for every 128 columns of the other: to transpose the
+ * narrower one before is quicker (one thread, M 2080, ms: 768 × 192 8.6 → 7.4, 192 × 768 8.9 → 7.2, 576 × 192 6.7 → 5.7).
+ */
+const overRows = (a: Value, b: Value, alpha: number): Value =>
+  (a.shape[1] as number) <= (b.shape[1] as number)
+    ? Gemm(laidOutTransposed(a), b, null, { alpha })
+    : laidOutTransposed(Gemm(laidOutTransposed(b), a, null, { alpha }));
+
+/** A matrix transposed by way of three axes: the library folds a plain Transpose into the product. */
+function laidOutTransposed(x: Value): Value {
+  const [m, n] = x.shape as [number, number];
+  return Reshape(Transpose(Reshape(x, [m, 1, n]), { perm: [1, 2, 0] }), [n, m]);
+}
 
 /** Two spatial axes. pads: [top, left, bottom, right]; default strides and dilations 1, pads 0, group 1. */
 export interface Window {

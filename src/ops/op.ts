@@ -96,6 +96,10 @@ export function apply(o: Op, given: Inputs, attributes: Attributes = {}): readon
 export const dialectOf = (...values: (Value | null | undefined)[]): Dialect =>
   values.find((v) => v?.origin)?.origin!.dialect ?? "portable";
 
+/** The device that a value was built for. */
+export const deviceOf = (...values: (Value | null | undefined)[]): Device =>
+  values.find((v) => v?.origin)?.origin!.device ?? "cpu";
+
 export type Unary = (x: Value) => Value;
 export type Binary = (a: Operand, b: Operand) => Value;
 

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { groupNorm, layerNorm } from "../../graphs/layers.js";
+import { gelu, groupNorm, layerNorm } from "../../graphs/layers.js";
 import { rootScope } from "../../graphs/scope.js";
 import { gradients } from "../../src/autodiff.js";
 import { input, type Value } from "../../src/onnx/graph.js";
-import { Add, LayerNormalization, Mul, ReduceSum, Resize, Shape } from "../../src/ops/index.js";
+import { Add, Gelu, LayerNormalization, Mul, ReduceSum, Resize, Shape } from "../../src/ops/index.js";
 import { random } from "../../src/random.js";
 import { tensor, zeros } from "../../src/tensor.js";
 import { portableEngine } from "../engine.js";
@@ -45,39 +45,46 @@ describe("group normalisation", () => {
   });
 });
 
-describe("layer normalisation", () => {
-  it("in a training step on the CPU gives the node's values and gradients, from other ops", async () => {
+/** Draws around 2, of deviation 3 */
+const drawn = (name: string, shape: number[]) => {
+  const r = random(0, name);
+  return tensor(
+    "float32",
+    shape,
+    Array.from({ length: shape.reduce((a, b) => a * b) }, () => 2 + 3 * r.normal()),
+  );
+};
+
+/** Asserts that two forms have one value, and one gradient of Σ g·value for each of `wrt`. */
+async function assertAlike(parts: Value, node: Value, g: Value, wrt: readonly Value[]): Promise<void> {
+  const named = (form: string, v: Value) =>
+    Object.fromEntries(
+      [v, ...gradients(ReduceSum(Mul(v, g), { keepdims: 0 }), wrt)].map((out, i) => [`${form}${i}`, out]),
+    );
+  const inputs = [g, ...wrt];
+  const feeds = Object.fromEntries(inputs.map((v) => [v.name!, drawn(v.name!, v.shape as number[])]));
+  const out = await evaluate(portableEngine(), inputs, { ...named("parts", parts), ...named("node", node) }, feeds);
+  for (let i = 0; i <= wrt.length; i++)
+    out[`node${i}`]!.data.forEach((v, at) =>
+      assert.ok(Math.abs(Number(v) - Number(out[`parts${i}`]!.data[at])) < 1e-5 * (1 + Math.abs(Number(v)))),
+    );
+}
+
+describe("in a training step on the CPU", () => {
+  const [x, g] = [input("x", "float32", [2, 3, 7]), input("g", "float32", [2, 3, 7])];
+
+  it("layer normalisation gives the node's values and gradients, from other ops", async () => {
     const { scope, collected } = rootScope("portable");
-    const [x, g] = [input("x", "float32", [2, 3, 7]), input("g", "float32", [2, 3, 7])];
     const y = layerNorm(scope, x, 1e-3);
     assert.notEqual(y.node!.op.type, "LayerNormalization");
     const [scale, bias] = [...collected.parameters.values()].map((p) => p.value) as [Value, Value];
     const [node] = LayerNormalization(x, scale, bias, { epsilon: 1e-3 });
-    const named = (form: string, v: Value) =>
-      Object.fromEntries(
-        [v, ...gradients(ReduceSum(Mul(v, g), { keepdims: 0 }), [x, scale, bias])].map((out, i) => [
-          `${form}${i}`,
-          out!,
-        ]),
-      );
-    const r = random(0, "layerNorm");
-    const drawn = (shape: number[]) =>
-      tensor(
-        "float32",
-        shape,
-        Array.from({ length: shape.reduce((a, b) => a * b) }, () => 2 + 3 * r.normal()),
-      );
-    const feeds = { x: drawn([2, 3, 7]), g: drawn([2, 3, 7]), weight: drawn([7]), bias: drawn([7]) };
-    const out = await evaluate(
-      portableEngine(),
-      [x, g, scale, bias],
-      { ...named("parts", y), ...named("node", node) },
-      feeds,
-    );
-    for (const i of [0, 1, 2, 3])
-      out[`node${i}`]!.data.forEach((v, at) =>
-        assert.ok(Math.abs(Number(v) - Number(out[`parts${i}`]!.data[at])) < 1e-5 * (1 + Math.abs(Number(v)))),
-      );
+    await assertAlike(y, node, g, [x, scale, bias]);
+  });
+  it("GELU gives the node's values and gradients, from other ops", async () => {
+    const y = gelu(rootScope("training").scope, x);
+    assert.notEqual(y.node!.op.type, "Gelu");
+    await assertAlike(y, Gelu(x), g, [x]);
   });
 });
 
