@@ -1,7 +1,7 @@
 /** The one mutable object of graphs/: collects parameters, state and scalars while a graph is built. */
 import { input, show, type Device, type Dialect, type Value } from "../src/onnx/graph.js";
 import { Add, Cast, Mul, stopGradient, Sub, trimmed, untrimmed } from "../src/ops/index.js";
-import type { Every, Init, Parameter, State } from "../src/step.js";
+import type { Every, Init, Parameter, Part, State } from "../src/step.js";
 
 /** What the layers' products are computed in. */
 export type Compute = "float32" | "float16" | "bfloat16";
@@ -32,6 +32,8 @@ export interface Scope {
   /** When state declared here moves: the optimizer's once an update. */
   readonly every: Every;
   child(name: string | number): Scope;
+  /** A child for several parameters in one value: its states hold theirs one after the other, and are saved as those of `parts`. */
+  joined(name: string, parts: readonly Part[]): Scope;
   /** The same scope with other settings. */
   with(
     settings: Partial<Pick<Scope, "mode" | "compute" | "bnGroups" | "convolutions" | "batchNorms" | "every">>,
@@ -58,6 +60,7 @@ interface Entry {
   input: Value;
   init: Init;
   every: Every;
+  parts?: readonly Part[];
   next?: Value;
   rows?: Value;
 }
@@ -106,6 +109,8 @@ interface Settings {
   every: Every;
   frozen: (path: string) => boolean;
   teaching?: { student: Scope; momentum: Value };
+  /** Of the tensors that a state joins: where each would have its own, and its shape. */
+  parts?: readonly Part[];
 }
 
 const join = (path: string, name: string | number): string => (path ? `${path}.${name}` : String(name));
@@ -120,7 +125,8 @@ function makeScope(collected: Collected, settings: Settings): Scope {
     const full = join(path, name);
     const known = states.get(full);
     if (known) return checked(full, known.input, shape) && known;
-    const entry: Entry = { input: input(full, "float32", shape, origin), init, every: moves };
+    const parts = settings.parts?.map((p) => ({ ...p, name: join(p.name, name) }));
+    const entry: Entry = { input: input(full, "float32", shape, origin), init, every: moves, parts };
     states.set(full, entry);
     return entry;
   };
@@ -162,6 +168,12 @@ function makeScope(collected: Collected, settings: Settings): Scope {
         ...settings,
         path: join(path, name),
         teaching: teaching && { ...teaching, student: teaching.student.child(name) },
+      }),
+    joined: (name, parts) =>
+      makeScope(collected, {
+        ...settings,
+        path: join(path, name),
+        parts: parts.map((p) => ({ ...p, name: join(path, p.name) })),
       }),
     with: (changed) => makeScope(collected, { ...settings, ...changed }),
     frozen: () => makeScope(collected, { ...settings, frozen: () => true }),
@@ -211,8 +223,8 @@ function checked(path: string, value: Value, shape: readonly number[]): Value {
 
 /** Every state that a step changed, with its next value or its new rows; state only read stays out of the step. */
 export function statesOf({ states }: Collected): State[] {
-  return [...states].map(([name, { input, init, every, next, rows }]) => {
+  return [...states].map(([name, { input, init, every, parts, next, rows }]) => {
     if (rows) return { name, input, init, every, rows };
-    return { name, input, init, every, next: next ?? input };
+    return { name, input, init, every, parts, next: next ?? input };
   });
 }
