@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Check } from "../bench/gpu/check.js";
 import { checkResume } from "../bench/gpu/recovery.js";
+import { nsysShares, traceShares } from "../bench/gpu/profile.js";
 import { checkRules } from "../bench/gpu/rules.js";
 import type { Speed } from "../bench/gpu/speed.js";
 import { checkSteps, stepCases } from "../bench/gpu/steps.js";
@@ -42,10 +43,22 @@ describe("npm run gpu", () => {
         checks.some((c) => kind.test(c.check) && c.compared > 0),
         String(kind),
       );
-    for (const precision of ["fp32", "fp16"]) {
-      const [block] = speeds[0]!.blocks[`diptych ${precision}`]!;
-      assert.ok(typeof block === "object" && block.img_s > 0, JSON.stringify(speeds[0]));
+    const [{ blocks, profile, waits }] = speeds as [Speed];
+    for (const who of [
+      "fp32, training artifacts",
+      "fp32, step graph",
+      "fp16, training artifacts",
+      "fp16, step graph",
+    ]) {
+      const [block] = blocks[`diptych ${who}`]!;
+      assert.ok(typeof block === "object" && block.img_s > 0, JSON.stringify(blocks));
     }
+    assert.ok(typeof profile === "object" && profile.of === "nodes" && profile.ms > 0, JSON.stringify(profile));
+    assert.ok(profile.shares.some((s) => s.name === "ConvGrad"));
+    assert.ok(Math.abs(profile.shares.reduce((sum, s) => sum + s.share, 0) - 1) < 1e-9);
+    for (const w of Object.values(waits))
+      assert.ok(typeof w === "object" && w.img_s > 0 && w.wait_share >= 0 && w.wait_share < 1, JSON.stringify(waits));
+    assert.match(stderr, /diptych fp32, step graph +\d+\.\d img\/s/);
   });
   it("says in a sentence that there is no card", function () {
     if (readDriver()) {
@@ -55,6 +68,46 @@ describe("npm run gpu", () => {
     const { status, stderr } = gpu();
     assert.equal(status, 1);
     assert.equal(stderr, "There is no NVIDIA driver on this machine. Install driver 580 or newer.\n");
+  });
+});
+
+describe("the profiles of npm run gpu", () => {
+  it("are of kernels where the trace has them, by the op that launched them", () => {
+    const event = (cat: string, name: string, dur: number, op?: string) => ({ cat, name, dur, args: { op_name: op } });
+    const trace = [
+      event("Session", "model_run", 900),
+      event("Node", "a/Conv_kernel_time", 10, "Conv"),
+      event("Kernel", "implicit_gemm", 3000, "Conv"),
+      event("Kernel", "reduce", 500, "Conv"),
+      event("Kernel", "elementwise", 500),
+    ];
+    assert.deepEqual(traceShares(JSON.stringify(trace)), {
+      of: "kernels",
+      ms: 4,
+      shares: [
+        { name: "Conv", calls: 2, ms: 3.5, share: 0.875 },
+        { name: "elementwise", calls: 1, ms: 0.5, share: 0.125 },
+      ],
+    });
+  });
+  it("are read out of nsys' table, whose kernels have commas in their names", () => {
+    const csv = [
+      "Processing [steps.sqlite] with [cuda_gpu_kern_sum.py]...",
+      "Time (%),Total Time (ns),Instances,Avg (ns),Name",
+      '75.0,3000000,6,500000,"void gemm<float, 4>(int, int)"',
+      "25.0,1000000,2,500000,relu",
+    ].join("\n");
+    const { of, ms, shares } = nsysShares(csv);
+    assert.deepEqual([of, ms], ["kernels", 4]);
+    assert.deepEqual(shares[0], { name: "void gemm<float, 4>(int, int)", calls: 6, ms: 3, share: 0.75 });
+    assert.equal(shares[1]!.name, "relu");
+  });
+  it("hold the largest twenty, and all others as one", () => {
+    const trace = Array.from({ length: 30 }, (_, i) => ({ cat: "Kernel", name: `k${i}`, dur: 1000 * (i + 1) }));
+    const { shares } = traceShares(JSON.stringify(trace));
+    assert.equal(shares.length, 21);
+    assert.equal(shares[0]!.name, "k29");
+    assert.deepEqual([shares[20]!.name, shares[20]!.calls, shares[20]!.ms], ["others", 10, 55]);
   });
 });
 

@@ -4,8 +4,9 @@
  * --device cpu: the same script on the CPU with tiny sizes, as a test of itself.
  */
 import { execFileSync } from "node:child_process";
-import { writeFile } from "node:fs/promises";
-import { availableParallelism } from "node:os";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Precision } from "../../graphs/precision.js";
 import type { EngineName } from "../../src/engines/index.js";
@@ -19,8 +20,9 @@ import { gpuCases } from "../cases.js";
 import type { Check } from "./check.js";
 import { checkFailure, checkResume } from "./recovery.js";
 import { checkRules } from "./rules.js";
-import { speedOf, type Speed } from "./speed.js";
+import { speedOf, table, type Speed } from "./speed.js";
 import { allMethods, checkSteps, stepCases } from "./steps.js";
+import { scaledSamples } from "./waits.js";
 
 const { values: flags } = parseArgs({
   options: {
@@ -36,6 +38,8 @@ const { values: flags } = parseArgs({
     seconds: { type: "string", default: "10" },
     /** In place of each case's own. */
     batch: { type: "string" },
+    /** Photographs that the runs are fed with; default those of samples/, scaled up. */
+    images: { type: "string" },
   },
 });
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
@@ -51,6 +55,8 @@ interface Extent {
   rounds: number;
   seconds: number;
   batch?: number;
+  /** Photographs scaled up, where no others are given. */
+  photographs: number;
 }
 const asAsked: Extent = {
   every: 1,
@@ -61,6 +67,7 @@ const asAsked: Extent = {
   rounds: Number(flags.rounds),
   seconds: Number(flags.seconds),
   batch: flags.batch ? Number(flags.batch) : undefined,
+  photographs: 512,
 };
 const tiny: Extent = {
   every: 9,
@@ -71,6 +78,7 @@ const tiny: Extent = {
   rounds: 1,
   seconds: 0.1,
   batch: 4,
+  photographs: 8,
 };
 
 /** The card in the driver's words. */
@@ -107,7 +115,7 @@ async function main(device: Device): Promise<void> {
     const obstacle = driverSentence(readDriver(), cuda.deviceId) ?? cudaObstacles(cuda)[0];
     if (obstacle) throw new Error(obstacle);
   }
-  const { every, methods, precisions, steps, cases, ...benchmark } = device === "cuda" ? asAsked : tiny;
+  const { every, methods, precisions, steps, cases, photographs, ...benchmark } = device === "cuda" ? asAsked : tiny;
   const threads = device === "cuda" ? availableParallelism() : 1;
   const library = await trainingLibrary({ device, announce: say });
   const open = (name: EngineName, where: Device, memoryLimit?: number) =>
@@ -126,10 +134,14 @@ async function main(device: Device): Promise<void> {
   const python = device === "cuda" ? torchPython() : undefined;
   const peers = python ?? "PyTorch that sees a card is not here: name its Python with DIPTYCH_PYTHON";
   const speeds: Speed[] = [];
+  const aside = await mkdtemp(join(tmpdir(), "diptych-images-"));
+  const images = flags.images ?? (await scaledSamples(aside, cases.length ? photographs : 0));
   for (const name of cases) {
     say(`steps of ${name}`);
-    speeds.push(speedOf(name, { ...benchmark, ...cuda, device, precisions, threads, python }));
+    speeds.push(speedOf(name, { ...benchmark, ...cuda, device, precisions, threads, python, images }));
+    table(speeds.at(-1)!).forEach(say);
   }
+  await rm(aside, { recursive: true });
 
   const passed = checks.every((c) => c.failed.length === 0 && c.compared > 0);
   const machine = { card: card(flags["device-id"]), library: engines.training.version, node: process.version, threads };
