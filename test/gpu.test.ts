@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Check } from "../bench/gpu/check.js";
+import { checkKnn, judged } from "../bench/gpu/knn.js";
 import { checkResume } from "../bench/gpu/recovery.js";
 import { nsysShares, traceShares } from "../bench/gpu/profile.js";
 import { checkRules } from "../bench/gpu/rules.js";
@@ -108,6 +109,31 @@ describe("the profiles of npm run gpu", () => {
     assert.equal(shares.length, 21);
     assert.equal(shares[0]!.name, "k29");
     assert.deepEqual([shares[20]!.name, shares[20]!.calls, shares[20]!.ms], ["others", 10, 55]);
+  });
+});
+
+describe("kNN of 16 bits in npm run gpu", () => {
+  it("is that of whole runs in both precisions from the same seed", async () => {
+    const settings = ["data.limit=48", "data.size=32", "batchSize=16", "epochs=1", "backbone.width=8"];
+    const engine = await trainingEngine();
+    const precisions = ["fp32", "fp16"] as const;
+    const [found, ...others] = await checkKnn(engine, { precisions, seeds: [3], settings, networks: ["resnet"] });
+    assert.deepEqual(others, []);
+    assert.deepEqual([found!.check, found!.compared], ["kNN of resnet, fp16", 1]);
+    assert.deepEqual(
+      found!.pairs.map((p) => p.seed),
+      [3],
+    );
+    for (const { fp32, narrow } of found!.pairs)
+      for (const score of [fp32, narrow]) assert.ok(score > 0 && score <= 100);
+  });
+  it("fails where the mean is more than a point off, not where one seed is", () => {
+    const pairs = (...narrow: number[]) => narrow.map((v, seed) => ({ seed, fp32: 60, narrow: v }));
+    const fine = judged("kNN", pairs(58, 61.5, 60.5));
+    assert.deepEqual([fine.difference, fine.failed], [0, []]);
+    assert.ok(Math.abs(fine.se - Math.sqrt((4 + 2.25 + 0.25) / 6)) < 1e-12);
+    const poor = judged("kNN", pairs(58, 59.5, 58.5));
+    assert.deepEqual(poor.failed, ["The mean over 3 seeds is -1.33 points from fp32's, where 1 is allowed."]);
   });
 });
 

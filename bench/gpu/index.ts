@@ -18,6 +18,7 @@ import { trainingLibrary } from "../../src/runtimes.js";
 import { failingAt } from "../../test/failedStep.js";
 import { gpuCases } from "../cases.js";
 import type { Check } from "./check.js";
+import { checkKnn } from "./knn.js";
 import { checkFailure, checkResume } from "./recovery.js";
 import { checkRules } from "./rules.js";
 import { speedOf, table, type Speed } from "./speed.js";
@@ -32,6 +33,8 @@ const { values: flags } = parseArgs({
     out: { type: "string", default: "gpu.json" },
     /** Steps of each method. */
     steps: { type: "string", default: "50" },
+    /** The final kNN of 16 bits against fp32's, over three seeds. */
+    knn: { type: "boolean", default: false },
     /** Of the benchmark; none: only the checks. */
     cases: { type: "string", default: Object.keys(gpuCases).join() },
     rounds: { type: "string", default: "3" },
@@ -129,6 +132,10 @@ async function main(device: Device): Promise<void> {
   checks.push(...(await checkSteps(engines, cpu, stepCases(precisions, methods), steps)));
   say("resuming, and running out of memory");
   checks.push(await checkResume(engines.training), await checkMemory(engines.training, open("training", device, 1e9)));
+  if (flags.knn) {
+    say("kNN of runs in 16 bits against fp32");
+    checks.push(...(await checkKnn(engines.training, { precisions, seeds: [0, 1, 2], settings: ["epochs=20"] })));
+  }
   for (const { check, failed } of checks) for (const sentence of failed) say(`${check}: ${sentence}`);
 
   const python = device === "cuda" ? torchPython() : undefined;
