@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Check } from "../bench/gpu/check.js";
+import { measureConvolutions } from "../bench/gpu/convolutions.js";
 import { checkKnn, judged } from "../bench/gpu/knn.js";
 import { checkResume } from "../bench/gpu/recovery.js";
 import { nsysShares, traceShares } from "../bench/gpu/profile.js";
@@ -109,6 +110,23 @@ describe("the profiles of npm run gpu", () => {
     assert.equal(shares.length, 21);
     assert.equal(shares[0]!.name, "k29");
     assert.deepEqual([shares[20]!.name, shares[20]!.calls, shares[20]!.ms], ["others", 10, 55]);
+  });
+});
+
+describe("the forms of a convolution in npm run gpu", () => {
+  it("that have kernels here give one result, forward and back; the others say why they are left out", async () => {
+    const layers = [
+      [8, 4, 5, 1],
+      [4, 6, 5, 3],
+    ] as const;
+    const { check, times } = await measureConvolutions(await trainingEngine(), layers, 3, 1);
+    assert.deepEqual(check.failed, []);
+    const measured = times.filter((t) => typeof t.ms === "number");
+    assert.equal(check.compared, measured.filter((t) => t.form !== "operands").length);
+    assert.equal(check.compared, 11 + 6); // of 1×1, and of 3×3
+    const leftOut = times.filter((t) => typeof t.ms === "string");
+    assert.ok(leftOut.every((t) => t.form.startsWith("NhwcConv") && t.ms === "left out: its kernel is a card's"));
+    assert.equal(leftOut.length, 2 * 4);
   });
 });
 

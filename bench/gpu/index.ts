@@ -18,6 +18,7 @@ import { trainingLibrary } from "../../src/runtimes.js";
 import { failingAt } from "../../test/failedStep.js";
 import { gpuCases } from "../cases.js";
 import type { Check } from "./check.js";
+import { measureConvolutions, resnetLayers, type Timed } from "./convolutions.js";
 import { checkKnn } from "./knn.js";
 import { checkFailure, checkResume } from "./recovery.js";
 import { checkRules } from "./rules.js";
@@ -35,6 +36,8 @@ const { values: flags } = parseArgs({
     steps: { type: "string", default: "50" },
     /** The final kNN of 16 bits against fp32's, over three seeds. */
     knn: { type: "boolean", default: false },
+    /** The forms of convolutions, each for itself. */
+    convolutions: { type: "boolean", default: false },
     /** Of the benchmark; none: only the checks. */
     cases: { type: "string", default: Object.keys(gpuCases).join() },
     rounds: { type: "string", default: "3" },
@@ -136,6 +139,15 @@ async function main(device: Device): Promise<void> {
     say("kNN of runs in 16 bits against fp32");
     checks.push(...(await checkKnn(engines.training, { precisions, seeds: [0, 1, 2], settings: ["epochs=20"] })));
   }
+  const convolutions: Timed[] = [];
+  if (flags.convolutions) {
+    say("forms of convolutions");
+    const { check, times } = await measureConvolutions(engines.training, resnetLayers, benchmark.batch ?? 256, 20);
+    checks.push(check);
+    convolutions.push(...times);
+    for (const { layer, what, form, ms } of times)
+      say(`  ${layer}: ${what} by ${form}: ${typeof ms === "string" ? ms : `${ms.toFixed(2)} ms`}`);
+  }
   for (const { check, failed } of checks) for (const sentence of failed) say(`${check}: ${sentence}`);
 
   const python = device === "cuda" ? torchPython() : undefined;
@@ -152,7 +164,10 @@ async function main(device: Device): Promise<void> {
 
   const passed = checks.every((c) => c.failed.length === 0 && c.compared > 0);
   const machine = { card: card(flags["device-id"]), library: engines.training.version, node: process.version, threads };
-  await writeFile(flags.out, JSON.stringify({ device, machine, passed, checks, peers, speeds }, null, 2) + "\n");
+  await writeFile(
+    flags.out,
+    JSON.stringify({ device, machine, passed, checks, peers, speeds, convolutions }, null, 2) + "\n",
+  );
   say(`${checks.length} checks ${passed ? "passed" : "ran, and not all passed"}: ${flags.out}`);
   if (!passed) process.exitCode = 1;
 }
