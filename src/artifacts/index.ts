@@ -126,7 +126,7 @@ function stepModel(step: TrainingStep): Uint8Array {
   });
 }
 
-/** Parameters and state told apart by the manifest. */
+/** Parameters and state told apart by the manifest; state by name, so that its file is the same from every layout. */
 export function divided(manifest: Manifest, tensors: Tensors): { trainable: Tensors; frozen: Tensors; state: Tensors } {
   const pick = (names: readonly string[]): Tensors =>
     Object.fromEntries(
@@ -138,7 +138,12 @@ export function divided(manifest: Manifest, tensors: Tensors): { trainable: Tens
   return {
     trainable: pick(manifest.parameters.filter((p) => p.trainable).map((p) => p.name)),
     frozen: pick(manifest.parameters.filter((p) => !p.trainable).map((p) => p.name)),
-    state: pick(manifest.state.flatMap(partsOf).map((s) => s.name)),
+    state: pick(
+      manifest.state
+        .flatMap(partsOf)
+        .map((s) => s.name)
+        .sort(),
+    ),
   };
 }
 

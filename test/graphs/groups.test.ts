@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { MethodName } from "../../graphs/methods/index.js";
@@ -153,10 +153,10 @@ describe("parameters joined in groups, as for a card", () => {
     });
   }
 
-  it("leave the files of a checkpoint as they are: from one layout to the other and back", async () => {
+  it("leave the files of a checkpoint as they are, byte by byte: from one layout to the other and back", async () => {
     const build = (device: Device) => tinyStep("byol", "training", "mocoVit", "adamw", { device });
     const dir = mkdtempSync(join(tmpdir(), "groups-"));
-    const saved: Tensors[] = [];
+    const saved: Buffer[] = [];
     for (const [i, device] of (["cpu", "cuda", "cpu"] as const).entries()) {
       const step = build(device);
       const session = await opened(step, "training");
@@ -169,12 +169,13 @@ describe("parameters joined in groups, as for a card", () => {
       }
       const progress = { step: i + 1, epoch: 0, batch: 0, inner: 0, broken: [], threads: 1 };
       await saveCheckpoint(dir, manifest, session.tensors(), progress, 3);
-      saved.push((await loadCheckpoint(dir, i + 1)).tensors);
+      const files = ["checkpoint", "state.safetensors"].map((file) => readFileSync(join(dir, `step-${i + 1}`, file)));
+      saved.push(Buffer.concat(files));
+      if (i === 0) assert.ok(Object.keys(session.tensors()).filter((name) => name.endsWith(".exp_avg")).length > 10);
       session.release();
     }
     rmSync(dir, { recursive: true });
-    assert.ok(Object.keys(saved[0]!).filter((name) => name.endsWith(".exp_avg")).length > 10);
-    for (const tensors of saved.slice(1)) assert.deepEqual(tensors, saved[0]);
+    for (const bytes of saved.slice(1)) assert.ok(bytes.equals(saved[0]!));
   });
 
   it("are those of equal options, in the longest rows that each fills, up to 256", () => {
