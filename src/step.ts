@@ -1,5 +1,5 @@
 /** What a training step is: the value that graphs/step.ts returns and src/artifacts packages. */
-import type { Dialect, Value } from "./onnx/graph.js";
+import { dims, type Dialect, type Value } from "./onnx/graph.js";
 import { random } from "./random.js";
 import { bytesOf, fromBytes, sizeOf, zeros, type Tensor, type Tensors } from "./tensor.js";
 
@@ -47,8 +47,8 @@ export type State = {
   readonly init: Init;
   /** When it moves; default update. */
   readonly every?: Every;
-  /** Where the state joins several tensors: what each is called, and is, in every file, whatever the layout of the step. */
-  readonly parts?: readonly Part[];
+  /** Where the state joins several tensors: what each is called and is in every file, whatever the layout of the step, and starts as. */
+  readonly parts?: readonly (Part & { readonly init: Init })[];
 } & ({ readonly next: Value } | { readonly rows: Value });
 
 /** Gradient accumulation: so many batches make one update. */
@@ -150,18 +150,19 @@ export function viewsOf(state: Parted, t: Tensor): Tensors {
   return Object.fromEntries(partsOf(state).map(view));
 }
 
+/** Parameters and state as every file has them. */
+export const tensorsOf = ({ parameters, state }: Pick<TrainingStep, "parameters" | "state">) => [
+  ...parameters.map((p) => ({ name: p.name, shape: dims(p.value), init: p.init })),
+  ...state.flatMap((s) => s.parts ?? [{ name: s.name, shape: dims(s.input), init: s.init }]),
+];
+
 /** The tensors a step starts from: a pure function of (step, seed); `given` replaces draws by name, and copies follow it. */
 export function initialTensors(
   step: Pick<TrainingStep, "parameters" | "state">,
   seed: number,
   given: Tensors = {},
 ): Tensors {
-  const all = [
-    ...step.parameters.map((p) => ({ name: p.name, shape: p.value.shape as number[], init: p.init })),
-    ...step.state.flatMap(({ name, input, init, parts }) =>
-      partsOf({ name, shape: input.shape as number[], parts }).map((part) => ({ ...part, init })),
-    ),
-  ];
+  const all = tensorsOf(step);
   const out: Tensors = {};
   for (const { name, shape, init } of all)
     if (name in given) out[name] = given[name]!;

@@ -50,7 +50,7 @@ function manifestOf(step: TrainingStep): Manifest {
       every: s.every ?? "update",
       output: outputOf(s),
       ...("rows" in s && { rows: s.rows.shape[0] as number }),
-      ...(s.parts && { parts: s.parts }),
+      ...(s.parts && { parts: s.parts.map(({ name, shape }) => ({ name, shape })) }),
     })),
     ...(step.accumulation && {
       accumulation: {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { MethodName } from "../../graphs/methods/index.js";
+import { methods, type MethodName } from "../../graphs/methods/index.js";
 import { optimizers, type OptimizerName } from "../../graphs/optimizers.js";
 import type { Updating } from "../../graphs/step.js";
 import { packageStep } from "../../src/artifacts/index.js";
@@ -177,6 +177,13 @@ describe("parameters joined in groups, as for a card", () => {
     rmSync(dir, { recursive: true });
     for (const bytes of saved.slice(1)) assert.ok(bytes.equals(saved[0]!));
   });
+
+  for (const method of Object.keys(methods) as MethodName[])
+    it(`start from the same tensors under the same names, teachers as well: ${method}`, () => {
+      const which = method === "aps" ? "vit" : "resnet";
+      const start = (device: Device) => initialTensors(tinyStep(method, "training", which, "adamw", { device }), 3);
+      assert.deepEqual(start("cuda"), start("cpu"));
+    });
 
   it("are those of equal options, in the longest rows that each fills, up to 256", () => {
     const step = gradedStep(shapes, cases["adamw, decay on matrices"]!, { dialect: "training", device: "cuda" });
