@@ -12,6 +12,7 @@ const benches = {
   coco: () => import("./coco.js"),
   knn: () => import("./knn.js"),
   logdet: () => import("./logDet.js"),
+  nodes: () => import("./nodes.js"),
   segmentation: () => import("./segmentation.js"),
 } satisfies Record<string, () => Promise<{ main(args: string[]): Promise<void> }>>;
 

@@ -1,46 +1,21 @@
 /** One block of steps of one case in a process of its own; prints one JSON line. NAME THREADS SECONDS [OPTIONS as JSON] */
 import { execFileSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
-import { packageStep } from "../src/artifacts/index.js";
-import { openEngine } from "../src/engines/native/index.js";
-import { trainingLibrary } from "../src/runtimes.js";
-import { initialTensors } from "../src/step.js";
-import type { Precision } from "../graphs/precision.js";
-import type { Device } from "../src/onnx/graph.js";
-import { caseInputs, cases, caseStep, gpuCases, type Case } from "./cases.js";
-
-/** Where and how; default the CPU in fp32. */
-export interface ChildOptions {
-  device?: Device;
-  deviceId?: number;
-  libraries?: string;
-  precision?: Precision;
-  /** In place of the case's own. */
-  batch?: number;
-}
+import { caseInputs } from "./cases.js";
+import { caseOf, caseScalars, openCase, type CaseOptions } from "./openCase.js";
 
 const [name, threads, seconds, given = "{}"] = process.argv.slice(2) as [string, string, string, string?];
-const { device = "cpu", deviceId = 0, libraries, precision = "fp32", batch } = JSON.parse(given) as ChildOptions;
-const own = ({ ...cases, ...gpuCases } as Record<string, Case>)[name]!;
-const chosen = { ...own, batch: batch ?? own.batch };
-const step = caseStep(chosen, "training", { device, precision });
-const engine = openEngine({
-  library: await trainingLibrary({ device }),
-  name: "training",
-  device,
-  cuda: { deviceId, libraries, tf32: precision === "tf32" },
-  threads: Number(threads),
-});
-const session = await engine.trainingSession(packageStep(step, initialTensors(step, 0), ["training"]));
+const options = JSON.parse(given) as CaseOptions;
+const chosen = caseOf(name, options.batch);
+const { step, session } = await openCase(chosen, Number(threads), options);
 /** Megabytes in use on the card: its arena keeps the most that the steps took. */
 const memory = (): number | null => {
-  if (device === "cpu") return null;
-  const query = ["--query-gpu=memory.used", "--format=csv,noheader,nounits", `--id=${deviceId}`];
+  if (options.device !== "cuda") return null;
+  const query = ["--query-gpu=memory.used", "--format=csv,noheader,nounits", `--id=${options.deviceId ?? 0}`];
   return Number(execFileSync("nvidia-smi", query, { encoding: "utf8" }));
 };
 const inputs = caseInputs(step);
-const scalars = { lr: 0.03, momentum: 0.999, lossLambda: 0.5 };
-for (let i = 0; i < 2; i++) await session.step(inputs, scalars);
+for (let i = 0; i < 2; i++) await session.step(inputs, caseScalars);
 /** Seconds of processor time that the whole machine, and this process, have used. */
 const used = async (): Promise<[machine: number, own: number]> => {
   const stat = await readFile("/proc/stat", "utf8").catch(() => "");
@@ -53,7 +28,7 @@ const before = await used();
 const began = performance.now();
 while (times.length < 4 || performance.now() - began < 1000 * Number(seconds)) {
   const start = performance.now();
-  await session.step(inputs, scalars);
+  await session.step(inputs, caseScalars);
   times.push(performance.now() - start);
 }
 const wall = (performance.now() - began) / 1000;

@@ -4,7 +4,7 @@ import { namings, theirName, toOurs, type Naming } from "../graphs/names.js";
 import { readPth } from "../src/artifacts/pth.js";
 import { readSafetensors } from "../src/artifacts/safetensors.js";
 import { readInitializers } from "../src/onnx/model.js";
-import type { TrainingStep } from "../src/step.js";
+import { tensorsOf, type TrainingStep } from "../src/step.js";
 import { toFloat32, type Tensors } from "../src/tensor.js";
 
 /** The tensors of a file: .onnx, .safetensors, or PyTorch's .pth, .pt, .tar, .ckpt; nested dicts give dotted names. */
@@ -55,9 +55,9 @@ export async function initialWeights(
   });
   const weights = Object.fromEntries(Object.entries(all).filter(([name]) => !name.startsWith("constant/")));
   const shapes = new Map(
-    [...step.parameters.map((p) => p.value), ...step.state.map((s) => s.input)]
-      .filter((v) => v.name!.startsWith(`${encoder}.`))
-      .map((v) => [v.name!.slice(encoder.length + 1), v.shape]),
+    tensorsOf(step)
+      .filter(({ name }) => name.startsWith(`${encoder}.`))
+      .map(({ name, shape }) => [name.slice(encoder.length + 1), shape]),
   );
   const place = placeOf([...shapes.keys()], Object.keys(weights));
   const prefix = place?.prefix ?? "";

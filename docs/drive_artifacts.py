@@ -53,13 +53,15 @@ def tensor(dtype, shape, data=None):
 raw = open(os.path.join(folder, "state.safetensors"), "rb").read()
 length = struct.unpack("<Q", raw[:8])[0]
 header = json.loads(raw[8:8 + length])
-def start(name):
+def saved(name):
     a, b = header[name]["data_offsets"]
     return raw[8 + length + a:8 + length + b]
+def start(state):  # a state of several tensors holds them one after the other
+    return b"".join(saved(part["name"]) for part in state.get("parts", [state]))
 states = []
 for s in manifest["state"]:
     shape = s["shape"] if s["at"] == "next" else [s["rows"]] + s["shape"][1:]
-    states.append([tensor(s["dtype"], s["shape"], start(s["name"])), tensor(s["dtype"], shape)])
+    states.append([tensor(s["dtype"], s["shape"], start(s)), tensor(s["dtype"], shape)])
 readings = [tensor("float32", []) for _ in [manifest["loss"]] + manifest["metrics"]] + [tensor("bool", [])]
 
 def some_input(i):

@@ -10,7 +10,14 @@ export interface Optimizer<Options> {
   defaults: Options;
   /** The words that an option may be, where it is one of a few. */
   choices?: Choices<Options>;
-  /** u of one parameter. `s` keeps this parameter's state, `shared` the state of all; lr is a scalar. */
+  /** What the options of parameters that `exclude` names are in place of their own. */
+  excluded: Partial<Options>;
+  /** What is made of the gradient of each parameter by itself, before `update`; undefined: nothing. */
+  tensorwise?(options: Options): ((p: Value, g: Value, lr: Value) => Value) | undefined;
+  /**
+   * u of one parameter, or of several with the same options in one value: each number goes by itself. `s` keeps their state, `shared` the
+   * state of all; lr is a scalar, or a column where each row has a rate of its own.
+   */
   update(s: Scope, p: Value, g: Value, lr: Value, options: Options, shared: Scope): Value;
   /** Once a step, before the parameters. */
   begin?(shared: Scope, options: Options): void;
@@ -20,8 +27,11 @@ export interface Optimizer<Options> {
 export type Exclude = (typeof exclusions)[number];
 const exclusions = ["none", "vectors"] as const;
 const choices = { exclude: exclusions };
-const excluded = (p: Value, exclude: Exclude): boolean => exclude === "vectors" && p.shape.length <= 1;
-const decayOf = (p: Value, weightDecay: number, exclude: Exclude): number => (excluded(p, exclude) ? 0 : weightDecay);
+const withoutDecay = { weightDecay: 0 };
+/** The options of one parameter. */
+export function optionsOf<O extends object & { exclude?: Exclude }>(optimizer: Optimizer<O>, p: Value, options: O): O {
+  return options.exclude === "vectors" && p.shape.length <= 1 ? { ...options, ...optimizer.excluded } : options;
+}
 /** g + wd·p */
 const decayed = (g: Value, p: Value, wd: number): Value => (wd ? Add(g, Mul(p, wd)) : g);
 const shapeOf = (p: Value): number[] => p.shape as number[];
@@ -45,8 +55,9 @@ export const sgd: Optimizer<SgdOptions> = {
   summary: "SGD with momentum and coupled weight decay (torch.optim.SGD)",
   defaults: { momentum: 0.9, weightDecay: 1e-4, nesterov: false, exclude: "none" },
   choices,
-  update(s, p, g, lr, { momentum, weightDecay, nesterov, exclude }) {
-    return Mul(withMomentum(s, decayed(g, p, decayOf(p, weightDecay, exclude)), momentum, nesterov), lr);
+  excluded: withoutDecay,
+  update(s, p, g, lr, { momentum, weightDecay, nesterov }) {
+    return Mul(withMomentum(s, decayed(g, p, weightDecay), momentum, nesterov), lr);
   },
 };
 
@@ -80,9 +91,10 @@ export const adamw: Optimizer<AdamOptions> = {
   summary: "Adam with decoupled weight decay (torch.optim.AdamW)",
   defaults: adamDefaults,
   choices,
+  excluded: withoutDecay,
   begin: countStep,
   update(s, p, g, lr, o, shared) {
-    return Mul(decayed(adamDirection(s, p, g, o, shared), p, decayOf(p, o.weightDecay, o.exclude)), lr);
+    return Mul(decayed(adamDirection(s, p, g, o, shared), p, o.weightDecay), lr);
   },
 };
 
@@ -91,9 +103,10 @@ export const adam: Optimizer<AdamOptions> = {
   summary: "Adam with coupled weight decay (torch.optim.Adam)",
   defaults: { ...adamDefaults, weightDecay: 0 },
   choices,
+  excluded: withoutDecay,
   begin: countStep,
   update(s, p, g, lr, o, shared) {
-    return Mul(adamDirection(s, p, decayed(g, p, decayOf(p, o.weightDecay, o.exclude)), o, shared), lr);
+    return Mul(adamDirection(s, p, decayed(g, p, o.weightDecay), o, shared), lr);
   },
 };
 
@@ -134,10 +147,9 @@ export const lars: Optimizer<LarsOptions> = {
     scaleWithoutDecay: true,
   },
   choices,
-  update(s, p, g, lr, o) {
-    const unscaled = excluded(p, o.exclude) || !(o.weightDecay || o.scaleWithoutDecay);
-    return Mul(withMomentum(s, unscaled ? g : trusted(p, g, lr, o), o.momentum, o.nesterov), lr);
-  },
+  excluded: { ...withoutDecay, scaleWithoutDecay: false },
+  tensorwise: (o) => (o.weightDecay || o.scaleWithoutDecay ? (p, g, lr) => trusted(p, g, lr, o) : undefined),
+  update: (s, _p, g, lr, { momentum, nesterov }) => Mul(withMomentum(s, g, momentum, nesterov), lr),
 };
 /** r·(g + wd·p). With separate norms a gradient of 0 is left alone: it gets no decay either. */
 function trusted(p: Value, g: Value, lr: Value, o: LarsOptions): Value {

@@ -1,7 +1,8 @@
 /** The one mutable object of graphs/: collects parameters, state and scalars while a graph is built. */
-import { input, show, type Device, type Dialect, type Value } from "../src/onnx/graph.js";
+import { dims, input, show, type Device, type Dialect, type Origin, type Value } from "../src/onnx/graph.js";
 import { Add, Cast, Mul, stopGradient, Sub, trimmed, untrimmed } from "../src/ops/index.js";
-import type { Every, Init, Parameter, State } from "../src/step.js";
+import type { Every, Init, Parameter, Part, State } from "../src/step.js";
+import { alike, stacked, widthOf } from "./stack.js";
 
 /** What the layers' products are computed in. */
 export type Compute = "float32" | "float16" | "bfloat16";
@@ -32,6 +33,8 @@ export interface Scope {
   /** When state declared here moves: the optimizer's once an update. */
   readonly every: Every;
   child(name: string | number): Scope;
+  /** A child for several parameters in one value: its states hold theirs one after the other, and are saved as those of `parts`. */
+  joined(name: string, parts: readonly Part[]): Scope;
   /** The same scope with other settings. */
   with(
     settings: Partial<Pick<Scope, "mode" | "compute" | "bnGroups" | "convolutions" | "batchNorms" | "every">>,
@@ -58,6 +61,7 @@ interface Entry {
   input: Value;
   init: Init;
   every: Every;
+  parts?: readonly (Part & { init: Init })[];
   next?: Value;
   rows?: Value;
 }
@@ -69,6 +73,8 @@ export interface Collected {
   scalars: Map<string, Value>;
   /** Values and their casts to the type of products. */
   casts: Map<Value, Value>;
+  /** Parameters of teachers in this step, by name. */
+  taught: Map<string, Value>;
 }
 
 /** A root scope and what it collects. `frozen(path)`: parameters that get no update. */
@@ -78,7 +84,13 @@ export function rootScope(
   frozen: (path: string) => boolean = () => false,
   device: Device = "cpu",
 ): { scope: Scope; collected: Collected } {
-  const collected: Collected = { parameters: new Map(), states: new Map(), scalars: new Map(), casts: new Map() };
+  const collected: Collected = {
+    parameters: new Map(),
+    states: new Map(),
+    scalars: new Map(),
+    casts: new Map(),
+    taught: new Map(),
+  };
   const settings: Settings = {
     path: "",
     dialect,
@@ -105,7 +117,16 @@ interface Settings {
   batchNorms: "learned" | "fixed";
   every: Every;
   frozen: (path: string) => boolean;
-  teaching?: { student: Scope; momentum: Value };
+  teaching?: Teaching;
+  /** Of the tensors that a state joins: where each would have its own, and its shape. */
+  parts?: readonly Part[];
+}
+
+/** What a teacher's scope follows; `root`: where it begins. */
+interface Teaching {
+  student: Scope;
+  momentum: Value;
+  root: { teacher: string; student: string };
 }
 
 const join = (path: string, name: string | number): string => (path ? `${path}.${name}` : String(name));
@@ -120,7 +141,8 @@ function makeScope(collected: Collected, settings: Settings): Scope {
     const full = join(path, name);
     const known = states.get(full);
     if (known) return checked(full, known.input, shape) && known;
-    const entry: Entry = { input: input(full, "float32", shape, origin), init, every: moves };
+    const parts = settings.parts?.map((p) => ({ ...p, name: join(p.name, name), init }));
+    const entry: Entry = { input: input(full, "float32", shape, origin), init, every: moves, parts };
     states.set(full, entry);
     return entry;
   };
@@ -141,10 +163,14 @@ function makeScope(collected: Collected, settings: Settings): Scope {
   /** teacher ← m·teacher + (1 − m)·student, once a step; no gradient reaches the student through it */
   const taught = (name: string, shape: readonly number[], init: Init): Value => {
     const own = teaching!.student.parameter(name, shape, init);
+    const full = join(path, name);
+    if (device === "cuda" && !collected.taught.has(full)) taughtTogether(collected, full, teaching!, origin);
+    const known = collected.taught.get(full);
+    if (known) return checked(full, known, shape);
     const entry = declare(name, shape, { name: "copy", of: own.name! }, "update");
-    const { momentum } = teaching!;
-    const mixed = () => Add(Mul(trimmed(stopGradient(own)), Sub(1, momentum)), Mul(trimmed(entry.input), momentum));
-    return (entry.next ??= untrimmed(mixed(), own));
+    entry.next = untrimmed(mixed(trimmed(own), trimmed(entry.input), teaching!.momentum), own);
+    collected.taught.set(full, entry.next);
+    return entry.next;
   };
 
   return {
@@ -162,6 +188,12 @@ function makeScope(collected: Collected, settings: Settings): Scope {
         ...settings,
         path: join(path, name),
         teaching: teaching && { ...teaching, student: teaching.student.child(name) },
+      }),
+    joined: (name, parts) =>
+      makeScope(collected, {
+        ...settings,
+        path: join(path, name),
+        parts: parts.map((p) => ({ ...p, name: join(path, p.name) })),
       }),
     with: (changed) => makeScope(collected, { ...settings, ...changed }),
     frozen: () => makeScope(collected, { ...settings, frozen: () => true }),
@@ -198,9 +230,45 @@ function makeScope(collected: Collected, settings: Settings): Scope {
       scalars.set(name, known);
       return known;
     },
-    ema: (name, student, momentum) =>
-      makeScope(collected, { ...settings, path: join(path, name), teaching: { student, momentum } }),
+    ema: (name, student, momentum) => {
+      const own = join(path, name);
+      const root = { teacher: own, student: student.path };
+      return makeScope(collected, { ...settings, path: own, teaching: { student, momentum, root } });
+    },
   };
+}
+
+/** m·teacher + (1 − m)·student */
+const mixed = (student: Value, teacher: Value, momentum: Value): Value =>
+  Add(Mul(stopGradient(student), Sub(1, momentum)), Mul(teacher, momentum));
+
+/**
+ * On a card: what a child of a teacher (its backbone, a head) takes from the student's same child is stacked, and one kernel for all where
+ * each by itself would be three. `asked` is the first of its parameters; the student has been built by then.
+ */
+function taughtTogether(
+  { parameters, states, taught }: Collected,
+  asked: string,
+  { root, momentum }: Teaching,
+  origin: Origin,
+): void {
+  const child = asked.slice(root.teacher.length + 1).split(".")[0]!;
+  const known = [...parameters.values()].filter((p) => p.name.startsWith(`${root.student}.${child}.`));
+  const named = known.map((p) => ({ name: root.teacher + p.name.slice(root.student.length), value: p.value }));
+  const missing = named.filter(({ name }) => !taught.has(name));
+  for (const group of alike(missing, ({ value }) => widthOf(value))) {
+    const students = group.map((p) => p.value);
+    const { shape, join, part } = stacked(students);
+    const parts = group.map(({ name, value }) => {
+      const init = { name: "copy", of: value.name! } as const;
+      return { name, shape: dims(value), init };
+    });
+    const name = `${parts[0]!.name}.joined`;
+    const before = input(name, "float32", shape, origin);
+    const next = mixed(join(students), before, momentum);
+    states.set(name, { input: before, init: parts[0]!.init, every: "update", parts, next });
+    part(next).forEach((v, i) => taught.set(parts[i]!.name, v));
+  }
 }
 
 function checked(path: string, value: Value, shape: readonly number[]): Value {
@@ -211,8 +279,8 @@ function checked(path: string, value: Value, shape: readonly number[]): Value {
 
 /** Every state that a step changed, with its next value or its new rows; state only read stays out of the step. */
 export function statesOf({ states }: Collected): State[] {
-  return [...states].map(([name, { input, init, every, next, rows }]) => {
+  return [...states].map(([name, { input, init, every, parts, next, rows }]) => {
     if (rows) return { name, input, init, every, rows };
-    return { name, input, init, every, next: next ?? input };
+    return { name, input, init, every, parts, next: next ?? input };
   });
 }

@@ -1,11 +1,12 @@
 /** A training step: forward, loss and backward (`lossGradients`), then the optimizer's arithmetic (`updatesOf`), composed for one device. */
 import { gradients as differentiate } from "../src/autodiff.js";
-import { constant, input, type Device, type Dialect, type Value } from "../src/onnx/graph.js";
+import { constant, input, type Device, type Dialect, type Operand, type Value } from "../src/onnx/graph.js";
 import { Abs, Add, And, Less, Mul, trimmed, untrimmed } from "../src/ops/index.js";
 import type { Accumulation, Parameter, TrainingStep } from "../src/step.js";
 import { clipped, globalNorm, type Clipping } from "./clipping.js";
+import { groupsOf, type Group } from "./groups.js";
 import type { DrawSpec, Method, Network } from "./methods/index.js";
-import type { Optimizer } from "./optimizers.js";
+import { optionsOf, type Optimizer } from "./optimizers.js";
 import {
   lossScaleDefaults,
   lossScaling,
@@ -63,7 +64,7 @@ export function trainingStep(o: StepOptions): TrainingStep {
     loss,
     metrics: { ...metrics, gradNorm: norm, ...(scaling && { lossScale: scaling.scale }) },
     applied,
-    gradients,
+    gradients: parted(gradients),
     updates,
     accumulation,
     evaluation: evaluation(o),
@@ -74,10 +75,10 @@ export function trainingStep(o: StepOptions): TrainingStep {
 interface Learned {
   loss: Value;
   metrics: Record<string, Value>;
-  gradients: ReadonlyMap<Parameter, Value>;
+  gradients: ReadonlyMap<Group, Value>;
 }
 
-/** Forward, loss, backward: views and draws → the loss, its metrics, and the gradient of each trainable parameter. */
+/** Forward, loss, backward: views and draws → the loss, its metrics, and the gradient of each group of trainable parameters. */
 function lossGradients(
   scope: Scope,
   collected: Collected,
@@ -94,22 +95,42 @@ function lossGradients(
   const byName = Object.fromEntries(inputs.map((v) => [v.name!, v]));
   const own = method.embed(scope, o.network, byName, o.methodOptions);
   const { loss, metrics } = method.loss(scope, own, own, o.methodOptions);
-  return { inputs, loss, metrics, gradients: gradientsOf(collected, loss, scaling) };
+  return { inputs, loss, metrics, gradients: gradientsOf(groupsIn(scope, collected, o), loss, scaling) };
 }
 
-/** The gradient of each trainable parameter; of a scaled loss, divided by the scale again. */
+/** The trainable parameters, in groups as the device has them. */
+function groupsIn({ device }: Scope, { parameters }: Collected, o: Updating): Group[] {
+  const trainable = [...parameters.values()].filter((p) => p.trainable);
+  const members = trainable.map((parameter) => {
+    const { rate, options } = o.own?.(parameter.name) ?? { rate: 1, options: o.optimizerOptions };
+    return { parameter, rate, options: optionsOf(o.optimizer as Optimizer<object>, parameter.value, options) };
+  });
+  return groupsOf(members, device);
+}
+
+/** The gradient of each group; of a scaled loss, divided by the scale again. */
 function gradientsOf(
-  { parameters }: Collected,
+  groups: readonly Group[],
   loss: Value,
   scaling?: ReturnType<typeof lossScaling>,
-): Map<Parameter, Value> {
-  const trainable = [...parameters.values()].filter((p) => p.trainable);
+): Map<Group, Value> {
   const found = differentiate(
     scaling ? Mul(loss, scaling.scale) : loss,
-    trainable.map((p) => p.value),
+    groups.flatMap((group) => valuesOf(group)),
   );
-  return new Map(trainable.map((p, i) => [p, scaling ? scaling.unscaled(found[i]!) : found[i]!]));
+  const joined = (group: Group): Value => group.join(found.splice(0, group.members.length));
+  return new Map(groups.map((group) => [group, scaling ? scaling.unscaled(joined(group)) : joined(group)]));
 }
+
+/** A value a group → a value a parameter. */
+const parted = (values: ReadonlyMap<Group, Value>): Map<Parameter, Value> =>
+  new Map(
+    [...values].flatMap(([{ members, part }, v]) => {
+      const parts = part(v);
+      return members.map(({ parameter: p }, i): [Parameter, Value] => [p, untrimmed(parts[i]!, p.value)]);
+    }),
+  );
+const valuesOf = ({ members }: Group): Value[] => members.map((m) => m.parameter.value);
 
 /** Σ v/k over the batches of an update so far, for all that stands at the seam: at the last of k batches, their mean. */
 function accumulated({ loss, metrics, gradients }: Learned, k: number): Learned & { accumulation?: Accumulation } {
@@ -124,7 +145,7 @@ function accumulated({ loss, metrics, gradients }: Learned, k: number): Learned 
   return {
     loss: sum("loss", loss),
     metrics: Object.fromEntries(Object.entries(metrics).map(([name, v]) => [name, sum(name, v)])),
-    gradients: new Map([...gradients].map(([p, g]) => [p, sum(p.name, g)])),
+    gradients: new Map([...gradients].map(([group, g]) => [group, sum(group.name, g)])),
     accumulation: { batches: k, sums },
   };
 }
@@ -136,7 +157,7 @@ export function supervisedStep(
   { inputs, loss, metrics = {} }: { inputs: readonly Value[]; loss: Value; metrics?: Record<string, Value> },
   updating: Updating,
 ): TrainingStep {
-  const gradients = gradientsOf(collected, loss);
+  const gradients = gradientsOf(groupsIn(scope, collected, updating), loss);
   const { norm, applied } = measured(loss, [...gradients.values()]);
   const updates = updatesOf(scope, gradients, norm, updating);
   return {
@@ -148,7 +169,7 @@ export function supervisedStep(
     loss,
     metrics: { ...metrics, gradNorm: norm },
     applied,
-    gradients,
+    gradients: parted(gradients),
     updates,
   };
 }
@@ -164,15 +185,26 @@ export interface Updating extends Clipping {
 function updatesOf(scope: Scope, gradients: Learned["gradients"], norm: Value, o: Updating): TrainingStep["updates"] {
   const optimizer = o.optimizer as unknown as Optimizer<object>;
   const lr = scope.scalar("lr");
+  const rated = (share: Operand): Value => (share === 1 ? lr : Mul(lr, share));
   const shared = scope.with({ every: "update" }).child("optimizer");
   optimizer.begin?.(shared, o.optimizerOptions);
-  const bounded = clipped([...gradients.values()].map(trimmed), norm, o);
-  const updateOf = ({ name, value }: Parameter, g: Value): Value => {
-    const { rate, options } = o.own?.(name) ?? { rate: 1, options: o.optimizerOptions };
-    const ownRate = rate === 1 ? lr : Mul(lr, rate);
-    return untrimmed(optimizer.update(shared.child(name), trimmed(value), g, ownRate, options, shared), value);
+  const bounded = clipped([...gradients.values()], norm, o);
+  const updateOf = (group: Group, g: Value): Value => {
+    const { members } = group;
+    const { options } = members[0]!;
+    const each = optimizer.tensorwise?.(options);
+    const own = (v: Value, i: number) => each!(trimmed(members[i]!.parameter.value), v, rated(members[i]!.rate));
+    const direction = each ? group.join(group.part(g).map(own)) : g;
+    return optimizer.update(
+      group.scope(shared),
+      group.join(valuesOf(group)),
+      direction,
+      rated(group.rate),
+      options,
+      shared,
+    );
   };
-  return new Map([...gradients.keys()].map((p, i) => [p, updateOf(p, bounded[i]!)]));
+  return parted(new Map([...gradients.keys()].map((group, i) => [group, updateOf(group, bounded[i]!)])));
 }
 
 /** The exported branch in evaluation mode, on one batch of normalised images. */

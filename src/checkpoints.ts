@@ -5,6 +5,7 @@ import { divided } from "./artifacts/index.js";
 import type { Manifest } from "./artifacts/manifest.js";
 import { readCheckpoint, writeCheckpoint } from "./artifacts/odtc.js";
 import { readSafetensors, writeSafetensors } from "./artifacts/safetensors.js";
+import { partsOf } from "./step.js";
 import type { Tensors } from "./tensor.js";
 
 /** Where a run stands: the next batch to train on, and the next step on it. */
@@ -102,7 +103,7 @@ export async function loadCheckpoint(folder: string, step: number): Promise<{ te
 
 /** Refuses tensors of another network or method than the step's: `what` says whose they are. */
 export function checkFits(manifest: Manifest, tensors: Tensors, what: string): void {
-  const wanted = [...manifest.parameters, ...manifest.state].map((t) => t.name);
+  const wanted = [...manifest.parameters, ...manifest.state.flatMap(partsOf)].map((t) => t.name);
   const missing = wanted.filter((name) => !(name in tensors));
   const known = new Set([...wanted, "step"]);
   const strange = Object.keys(tensors).filter((name) => !known.has(name));

@@ -1,5 +1,5 @@
 /** What a training step is: the value that graphs/step.ts returns and src/artifacts packages. */
-import type { Dialect, Value } from "./onnx/graph.js";
+import { dims, type Dialect, type Value } from "./onnx/graph.js";
 import { random } from "./random.js";
 import { bytesOf, fromBytes, sizeOf, zeros, type Tensor, type Tensors } from "./tensor.js";
 
@@ -34,6 +34,12 @@ export interface Parameter {
  */
 export type Every = "batch" | "update" | "attempt";
 
+/** A tensor of a state that joins several: they lie in it one after the other. */
+export interface Part {
+  readonly name: string;
+  readonly shape: readonly number[];
+}
+
 /** Enters a step as `input`, leaves it as `next` (same shape), or as new `rows` that the engine writes at (step · rows) mod K. */
 export type State = {
   readonly name: string;
@@ -41,6 +47,8 @@ export type State = {
   readonly init: Init;
   /** When it moves; default update. */
   readonly every?: Every;
+  /** Where the state joins several tensors: what each is called and is in every file, whatever the layout of the step, and starts as. */
+  readonly parts?: readonly (Part & { readonly init: Init })[];
 } & ({ readonly next: Value } | { readonly rows: Value });
 
 /** Gradient accumulation: so many batches make one update. */
@@ -127,16 +135,34 @@ export function normalizeColumns(data: Float32Array, width: number): void {
   data.forEach((v, i) => (data[i] = v / Math.sqrt(squares[i % width]!)));
 }
 
+type Parted = Part & { readonly parts?: readonly Part[] };
+
+/** What a state is called and is in files: its parts, or itself. */
+export const partsOf = ({ name, shape, parts }: Parted): readonly Part[] => parts ?? [{ name, shape }];
+
+/** Those tensors as views into the state's own. */
+export function viewsOf(state: Parted, t: Tensor): Tensors {
+  let at = 0;
+  const view = ({ name, shape }: Part): [string, Tensor] => {
+    const data = t.data.subarray(at, (at += sizeOf(shape))) as never;
+    return [name, { dtype: t.dtype, shape, data }];
+  };
+  return Object.fromEntries(partsOf(state).map(view));
+}
+
+/** Parameters and state as every file has them. */
+export const tensorsOf = ({ parameters, state }: Pick<TrainingStep, "parameters" | "state">) => [
+  ...parameters.map((p) => ({ name: p.name, shape: dims(p.value), init: p.init })),
+  ...state.flatMap((s) => s.parts ?? [{ name: s.name, shape: dims(s.input), init: s.init }]),
+];
+
 /** The tensors a step starts from: a pure function of (step, seed); `given` replaces draws by name, and copies follow it. */
 export function initialTensors(
   step: Pick<TrainingStep, "parameters" | "state">,
   seed: number,
   given: Tensors = {},
 ): Tensors {
-  const all = [
-    ...step.parameters.map((p) => ({ name: p.name, shape: p.value.shape as number[], init: p.init })),
-    ...step.state.map((s) => ({ name: s.name, shape: s.input.shape as number[], init: s.init })),
-  ];
+  const all = tensorsOf(step);
   const out: Tensors = {};
   for (const { name, shape, init } of all)
     if (name in given) out[name] = given[name]!;

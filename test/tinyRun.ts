@@ -75,7 +75,7 @@ export function tinyStep(
     batch = batchSize,
     ...rest
   }: { methodOptions?: object; batch?: number } & Partial<
-    Pick<StepOptions, "accumulate" | "device" | "precision" | "lossScale">
+    Pick<StepOptions, "accumulate" | "device" | "precision" | "lossScale" | "convolutions">
   > = {},
 ): TrainingStep {
   return trainingStep({

@@ -4,8 +4,9 @@
  * --device cpu: the same script on the CPU with tiny sizes, as a test of itself.
  */
 import { execFileSync } from "node:child_process";
-import { writeFile } from "node:fs/promises";
-import { availableParallelism } from "node:os";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Precision } from "../../graphs/precision.js";
 import type { EngineName } from "../../src/engines/index.js";
@@ -17,10 +18,13 @@ import { trainingLibrary } from "../../src/runtimes.js";
 import { failingAt } from "../../test/failedStep.js";
 import { gpuCases } from "../cases.js";
 import type { Check } from "./check.js";
+import { measureConvolutions, resnetLayers, type Timed } from "./convolutions.js";
+import { checkKnn } from "./knn.js";
 import { checkFailure, checkResume } from "./recovery.js";
 import { checkRules } from "./rules.js";
-import { speedOf, type Speed } from "./speed.js";
+import { speedOf, table, type Speed } from "./speed.js";
 import { allMethods, checkSteps, stepCases } from "./steps.js";
+import { scaledSamples } from "./waits.js";
 
 const { values: flags } = parseArgs({
   options: {
@@ -30,12 +34,18 @@ const { values: flags } = parseArgs({
     out: { type: "string", default: "gpu.json" },
     /** Steps of each method. */
     steps: { type: "string", default: "50" },
+    /** The final kNN of 16 bits against fp32's, over three seeds. */
+    knn: { type: "boolean", default: false },
+    /** The forms of convolutions, each for itself. */
+    convolutions: { type: "boolean", default: false },
     /** Of the benchmark; none: only the checks. */
     cases: { type: "string", default: Object.keys(gpuCases).join() },
     rounds: { type: "string", default: "3" },
     seconds: { type: "string", default: "10" },
     /** In place of each case's own. */
     batch: { type: "string" },
+    /** Photographs that the runs are fed with; default those of samples/, scaled up. */
+    images: { type: "string" },
   },
 });
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
@@ -51,6 +61,8 @@ interface Extent {
   rounds: number;
   seconds: number;
   batch?: number;
+  /** Photographs scaled up, where no others are given. */
+  photographs: number;
 }
 const asAsked: Extent = {
   every: 1,
@@ -61,6 +73,7 @@ const asAsked: Extent = {
   rounds: Number(flags.rounds),
   seconds: Number(flags.seconds),
   batch: flags.batch ? Number(flags.batch) : undefined,
+  photographs: 512,
 };
 const tiny: Extent = {
   every: 9,
@@ -71,6 +84,7 @@ const tiny: Extent = {
   rounds: 1,
   seconds: 0.1,
   batch: 4,
+  photographs: 8,
 };
 
 /** The card in the driver's words. */
@@ -107,7 +121,7 @@ async function main(device: Device): Promise<void> {
     const obstacle = driverSentence(readDriver(), cuda.deviceId) ?? cudaObstacles(cuda)[0];
     if (obstacle) throw new Error(obstacle);
   }
-  const { every, methods, precisions, steps, cases, ...benchmark } = device === "cuda" ? asAsked : tiny;
+  const { every, methods, precisions, steps, cases, photographs, ...benchmark } = device === "cuda" ? asAsked : tiny;
   const threads = device === "cuda" ? availableParallelism() : 1;
   const library = await trainingLibrary({ device, announce: say });
   const open = (name: EngineName, where: Device, memoryLimit?: number) =>
@@ -121,19 +135,39 @@ async function main(device: Device): Promise<void> {
   checks.push(...(await checkSteps(engines, cpu, stepCases(precisions, methods), steps)));
   say("resuming, and running out of memory");
   checks.push(await checkResume(engines.training), await checkMemory(engines.training, open("training", device, 1e9)));
+  if (flags.knn) {
+    say("kNN of runs in 16 bits against fp32");
+    checks.push(...(await checkKnn(engines.training, { precisions, seeds: [0, 1, 2], settings: ["epochs=20"] })));
+  }
+  const convolutions: Timed[] = [];
+  if (flags.convolutions) {
+    say("forms of convolutions");
+    const { check, times } = await measureConvolutions(engines.training, resnetLayers, benchmark.batch ?? 256, 20);
+    checks.push(check);
+    convolutions.push(...times);
+    for (const { layer, what, form, ms } of times)
+      say(`  ${layer}: ${what} by ${form}: ${typeof ms === "string" ? ms : `${ms.toFixed(2)} ms`}`);
+  }
   for (const { check, failed } of checks) for (const sentence of failed) say(`${check}: ${sentence}`);
 
   const python = device === "cuda" ? torchPython() : undefined;
   const peers = python ?? "PyTorch that sees a card is not here: name its Python with DIPTYCH_PYTHON";
   const speeds: Speed[] = [];
+  const aside = await mkdtemp(join(tmpdir(), "diptych-images-"));
+  const images = flags.images ?? (await scaledSamples(aside, cases.length ? photographs : 0));
   for (const name of cases) {
     say(`steps of ${name}`);
-    speeds.push(speedOf(name, { ...benchmark, ...cuda, device, precisions, threads, python }));
+    speeds.push(speedOf(name, { ...benchmark, ...cuda, device, precisions, threads, python, images }));
+    table(speeds.at(-1)!).forEach(say);
   }
+  await rm(aside, { recursive: true });
 
   const passed = checks.every((c) => c.failed.length === 0 && c.compared > 0);
   const machine = { card: card(flags["device-id"]), library: engines.training.version, node: process.version, threads };
-  await writeFile(flags.out, JSON.stringify({ device, machine, passed, checks, peers, speeds }, null, 2) + "\n");
+  await writeFile(
+    flags.out,
+    JSON.stringify({ device, machine, passed, checks, peers, speeds, convolutions }, null, 2) + "\n",
+  );
   say(`${checks.length} checks ${passed ? "passed" : "ran, and not all passed"}: ${flags.out}`);
   if (!passed) process.exitCode = 1;
 }

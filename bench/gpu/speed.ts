@@ -1,24 +1,30 @@
 /** Steps of the benchmark's cases on the device in alternating blocks, each a process of its own, beside PyTorch on the same device. */
-import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Precision } from "../../graphs/precision.js";
 import type { Device } from "../../src/onnx/graph.js";
-import type { ChildOptions } from "../stepChild.js";
+import type { CaseOptions } from "../openCase.js";
+import { profiled, type Profile } from "./profile.js";
+import { printed, waitsOf, type Wait } from "./waits.js";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
 
 export interface Block {
   img_s: number;
   step_ms_median: number;
+  /** In use on the card; null on the CPU. */
   memory_mb: number | null;
 }
 export interface Speed {
   case: string;
   /** Each block of a contender, or why there is none. */
   blocks: Record<string, Block[] | string>;
+  /** Of the training artifacts in this precision: where a step's time goes, and how much of a run is waiting for its batches. */
+  looked: Precision;
+  profile: Profile | string;
+  waits: Record<"synthetic" | "images", Wait | string>;
 }
-export interface SpeedOptions extends Omit<ChildOptions, "precision" | "device"> {
+export interface SpeedOptions extends Omit<CaseOptions, "precision" | "engine" | "device"> {
   device: Device;
   precisions: readonly Precision[];
   rounds: number;
@@ -26,7 +32,15 @@ export interface SpeedOptions extends Omit<ChildOptions, "precision" | "device">
   threads: number;
   /** Python with PyTorch; without it the peers are left out. */
   python?: string;
+  /** A folder of photographs. */
+  images: string;
 }
+
+/** Our ways to package a step. */
+const packagings = {
+  "training artifacts": { engine: "training" },
+  "step graph": { engine: "portable" },
+} as const satisfies Record<string, CaseOptions>;
 
 /** PyTorch's ways: arguments of python/gpu_bench.py. */
 const peers = {
@@ -38,28 +52,23 @@ const peers = {
   "AMP fp16 channels_last compiled": ["--precision", "fp16", "--layout", "nhwc", "--compile"],
 } as const;
 
-function measured(program: string, args: readonly string[]): Block | string {
-  try {
-    const printed = execFileSync(program, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
-    return JSON.parse(printed.trim().split("\n").at(-1)!) as Block;
-  } catch (error) {
-    const { stderr, message } = error as Error & { stderr?: string };
-    return (stderr?.trim().split("\n").at(-1) || message).slice(0, 300);
-  }
-}
-
 export function speedOf(name: string, o: SpeedOptions): Speed {
-  const { precisions, rounds, seconds, threads, python, ...rest } = o;
-  const ours = precisions.map((precision) => {
-    const options = JSON.stringify({ ...rest, precision } satisfies ChildOptions);
-    const args = [join(root, "dist/bench/stepChild.js"), name, String(threads), String(seconds), options];
-    return [`diptych ${precision}`, () => measured(process.execPath, args)] as const;
-  });
+  const { precisions, rounds, seconds, threads, python, images, ...rest } = o;
+  const stepChild = (length: number, options: CaseOptions) => [
+    join(root, "dist/bench/stepChild.js"),
+    ...[name, String(threads), String(length), JSON.stringify({ ...rest, ...options })],
+  ];
+  const ours = precisions.flatMap((precision) =>
+    Object.entries(packagings).map(([packaging, how]) => {
+      const args = stepChild(seconds, { ...how, precision });
+      return [`diptych ${precision}, ${packaging}`, () => printed<Block>(process.execPath, args)] as const;
+    }),
+  );
   const script = join(root, "bench/python/gpu_bench.py");
   const theirs = Object.entries(python ? peers : {}).map(([who, how]) => {
     const size = o.batch ? ["--batch", String(o.batch)] : [];
     const args = [script, "--case", name, "--device", o.device, "--seconds", String(seconds), ...size, ...how];
-    return [`PyTorch ${who}`, () => measured(python!, args)] as const;
+    return [`PyTorch ${who}`, () => printed<Block>(python!, args)] as const;
   });
   const blocks: Speed["blocks"] = {};
   for (let round = 0; round < rounds; round++)
@@ -68,5 +77,37 @@ export function speedOf(name: string, o: SpeedOptions): Speed {
       const block = measure();
       blocks[who] = typeof block === "string" ? block : [...(blocks[who] ?? []), block];
     }
-  return { case: name, blocks };
+  const looked = precisions.includes("fp16") ? "fp16" : precisions[0]!;
+  return {
+    case: name,
+    blocks,
+    looked,
+    profile: profiled(process.execPath, stepChild(0, { precision: looked }), o.device === "cuda"),
+    waits: waitsOf(name, { ...rest, precision: looked, threads, seconds, images }),
+  };
+}
+
+const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
+const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+
+/** What was measured, in lines for people. */
+export function table({ case: name, blocks, looked, profile, waits }: Speed): string[] {
+  const speeds = Object.entries(blocks).map(([who, taken]) => {
+    if (typeof taken === "string") return [who, taken];
+    const rate = median(taken.map((b) => b.img_s)).toFixed(1);
+    const { memory_mb } = taken.at(-1)!;
+    return [who, `${rate.padStart(9)} img/s${memory_mb === null ? "" : `${String(memory_mb).padStart(8)} MB`}`];
+  });
+  const largest = (p: Profile) => p.shares.slice(0, 6).map((s) => `${s.name.slice(0, 40)} ${percent(s.share)}`);
+  const time =
+    typeof profile === "string"
+      ? [`time of ${looked}`, profile]
+      : [`time of ${looked}, ${profile.of}`, largest(profile).join(", ")];
+  const waiting = Object.entries(waits).map(([feed, w]) => [
+    `${looked}, waiting for ${feed}`,
+    typeof w === "string" ? w : `${percent(w.wait_share)} of the loop, ${w.img_s.toFixed(1)} img/s`,
+  ]);
+  const lines = [...speeds, time, ...waiting] as [string, string][];
+  const width = Math.max(...lines.map(([what]) => what.length));
+  return [name, ...lines.map(([what, said]) => `  ${what.padEnd(width)}  ${said}`)];
 }

@@ -5,7 +5,7 @@ import { dims, input, type Value } from "../onnx/graph.js";
 import { optimizerModel, toModel } from "../onnx/model.js";
 import { Identity, Sub } from "../ops/index.js";
 import { apply, op } from "../ops/op.js";
-import type { Parameter, State, TrainingStep } from "../step.js";
+import { partsOf, type Parameter, type State, type TrainingStep } from "../step.js";
 import type { Tensors } from "../tensor.js";
 import type { Artifacts, Manifest, TensorInfo } from "./manifest.js";
 import { readCheckpoint, writeCheckpoint } from "./odtc.js";
@@ -50,6 +50,7 @@ function manifestOf(step: TrainingStep): Manifest {
       every: s.every ?? "update",
       output: outputOf(s),
       ...("rows" in s && { rows: s.rows.shape[0] as number }),
+      ...(s.parts && { parts: s.parts.map(({ name, shape }) => ({ name, shape })) }),
     })),
     ...(step.accumulation && {
       accumulation: {
@@ -125,7 +126,7 @@ function stepModel(step: TrainingStep): Uint8Array {
   });
 }
 
-/** Parameters and state told apart by the manifest. */
+/** Parameters and state told apart by the manifest; state by name, so that its file is the same from every layout. */
 export function divided(manifest: Manifest, tensors: Tensors): { trainable: Tensors; frozen: Tensors; state: Tensors } {
   const pick = (names: readonly string[]): Tensors =>
     Object.fromEntries(
@@ -137,7 +138,12 @@ export function divided(manifest: Manifest, tensors: Tensors): { trainable: Tens
   return {
     trainable: pick(manifest.parameters.filter((p) => p.trainable).map((p) => p.name)),
     frozen: pick(manifest.parameters.filter((p) => !p.trainable).map((p) => p.name)),
-    state: pick(manifest.state.map((s) => s.name)),
+    state: pick(
+      manifest.state
+        .flatMap(partsOf)
+        .map((s) => s.name)
+        .sort(),
+    ),
   };
 }
 

@@ -1,6 +1,6 @@
 /** What a packaged training step is: enough to drive it from any language. */
 import type { Dialect } from "../onnx/graph.js";
-import type { Every } from "../step.js";
+import type { Every, Part } from "../step.js";
 import type { DType, Tensors } from "../tensor.js";
 
 export interface TensorInfo {
@@ -25,8 +25,9 @@ export interface Manifest {
   /**
    * next: `output` replaces the state; ring: `output` [rows, …] is written at row (step · rows) mod shape[0], step = applied steps so far.
    * every: "attempt": `output` replaces the state where the step is not applied, too.
+   * parts: this state holds those tensors one after the other; files hold them by name and not the state itself.
    */
-  state: (TensorInfo & { at: "next" | "ring"; every: Every; output: string; rows?: number })[];
+  state: (TensorInfo & { at: "next" | "ring"; every: Every; output: string; rows?: number; parts?: readonly Part[] })[];
   /**
    * So many batches make one update; without it, each does. `sums` are zeros for the first batch and the `output` of the batch before for
    * the others; state of `every: "batch"` is fed on from batch to batch too, all else stays as it was before the first. After the last batch

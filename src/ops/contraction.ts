@@ -139,7 +139,8 @@ const conv = op("Conv", {
     return [turns(a) ? convInputGradient(g!, x!, w!, a) : dx!, dw!, b ? db! : null];
   },
 });
-const convGrad = op("ConvGrad", {
+/** g, x, w → dx, dw, db: what is not read is not computed. */
+export const convGrad = op("ConvGrad", {
   domain: "com.microsoft",
   training: true,
   infer: ([, x, w]) => [x!, w!, { dtype: w!.dtype, shape: [w!.shape[0]!] }],
@@ -157,7 +158,7 @@ const turns = ({ strides, dilations, group, pads, kernel_shape: [kh, kw] }: Full
   pads[3] < kw;
 
 /** w [O,C,kh,kw] turned by half a turn, as [C,O,kh,kw] */
-function turned(w: Value): Value {
+export function turned(w: Value): Value {
   const swapped = Transpose(w, { perm: [1, 0, 2, 3] });
   if (w.shape[2] === 1 && w.shape[3] === 1) return swapped;
   return Slice(swapped, { starts: [-1, -1], ends: [-(2 ** 31), -(2 ** 31)], axes: [2, 3], steps: [-1, -1] });

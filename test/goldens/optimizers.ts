@@ -1,12 +1,12 @@
 /** Optimizers, clipping and schedules against torch and the papers' repositories. */
 import { clipped, globalNorm, infinityNorm } from "../../graphs/clipping.js";
 import { optimizers, type LarsOptions, type Optimizer } from "../../graphs/optimizers.js";
-import { rootScope } from "../../graphs/scope.js";
 import { input } from "../../src/onnx/graph.js";
 import { Sub } from "../../src/ops/index.js";
 import { scheduled, type Schedule } from "../../src/schedules.js";
 import { scalar, zeros, type Tensors } from "../../src/tensor.js";
 import { evaluate } from "../evaluate.js";
+import { gradedStep } from "../gradedStep.js";
 import { given, type GoldenCase, type GoldenTensor, type Got, type Kind } from "./case.js";
 
 /** Golden's option names as ours; undefined: a form that is not built yet. */
@@ -64,17 +64,13 @@ function chosen(c: GoldenCase): { optimizer: unknown; options: object } | undefi
 export const optimizer: Kind = async (engine, c) => {
   const form = chosen(c);
   if (!form) return undefined;
-  const { scope, collected } = rootScope(engine.training ? "training" : "portable");
   const names = Object.keys(c.inputs).filter((n) => !n.startsWith("grad_"));
-  const values = names.map((n) => input(n, "float32", (c.inputs[n] as GoldenTensor).shape));
-  const grads = names.map((n) => input(`grad_${n}`, "float32", (c.inputs[n] as GoldenTensor).shape));
-  const lr = input("lr", "float32", []);
-  const o = form.optimizer as Optimizer<object>;
-  o.begin?.(scope, form.options);
-  const updated = names.map((n, i) =>
-    Sub(values[i]!, o.update(scope.child(n), values[i]!, grads[i]!, lr, form.options, scope)),
-  );
-  const states = [...collected.states];
+  const shapes = Object.fromEntries(names.map((n) => [n, (c.inputs[n] as GoldenTensor).shape]));
+  const updating = { optimizer: form.optimizer as Optimizer<never>, optimizerOptions: form.options };
+  const step = gradedStep(shapes, updating, { dialect: engine.training ? "training" : "portable" });
+  const values = step.parameters.map((p) => p.value);
+  const updated = step.parameters.map((p) => Sub(p.value, step.updates.get(p)!));
+  const states = step.state.map((s) => [s.name, s] as const);
   let parameters: Tensors = Object.fromEntries(names.map((n) => [n, given(c.inputs[n] as GoldenTensor)]));
   let state: Tensors = Object.fromEntries(states.map(([n, e]) => [n, zeros("float32", e.input.shape as number[])]));
   const got: Got = {};
@@ -83,10 +79,10 @@ export const optimizer: Kind = async (engine, c) => {
     const rate = (c.options.lr_per_step as number[] | undefined)?.[t] ?? (c.options.lr as number);
     const out = await evaluate(
       engine,
-      [...values, ...grads, lr, ...states.map(([, e]) => e.input)],
+      [...values, ...step.inputs, ...step.scalars, ...states.map(([, s]) => s.input)],
       {
         ...Object.fromEntries(names.map((n, i) => [`${n}.next`, updated[i]!])),
-        ...Object.fromEntries(states.map(([n, e]) => [`${n}.next`, e.next!])),
+        ...Object.fromEntries(states.flatMap(([n, s]) => ("next" in s ? [[`${n}.next`, s.next]] : []))),
       },
       {
         ...parameters,
@@ -103,7 +99,7 @@ export const optimizer: Kind = async (engine, c) => {
   const theirs = (kind: string, n: string): string[] =>
     (kind === "velocity" ? ["momentum_buffer", "mu"] : [kind]).map((k) => `state_${k}_${n}`);
   for (const [path, t] of Object.entries(state)) {
-    const [n, kind] = path.split(".") as [string, string?];
+    const [, n, kind] = path.split(".") as [string, string, string?];
     if (kind) for (const quantity of theirs(kind, n)) got[quantity] = t.data as Float32Array;
   }
   return got;

@@ -1,5 +1,6 @@
 /** What both training sessions share: tensors by role, state that changes sides each update, rings, sums, and the count of applied steps. */
 import type { Artifacts, Manifest, TensorInfo } from "../../artifacts/manifest.js";
+import { viewsOf } from "../../step.js";
 import { bytesOf, fromBytes, scalar, zeros, type Tensor, type Tensors } from "../../tensor.js";
 import type { Api } from "./api.js";
 import { ortTensor, type OrtTensor } from "./value.js";
@@ -95,10 +96,15 @@ export class StateSet {
   private batch = 0;
   step = 0;
 
-  constructor(api: Api, manifest: Manifest, initial: Tensors) {
+  constructor(
+    api: Api,
+    private readonly manifest: Manifest,
+    initial: Tensors,
+  ) {
     this.batches = manifest.accumulation?.batches ?? 1;
     this.slots = manifest.state.map((s) => {
-      const start = needed(initial, s.name, s.shape);
+      const start = zeros(s.dtype, s.shape);
+      for (const [name, view] of Object.entries(viewsOf(s, start))) overwrite(view, needed(initial, name, view.shape));
       if (s.at === "ring") return new Ring(api, s.name, start, s.rows!, this.batches);
       return new PingPong(api, s.name, start, s.every === "batch" ? this.batches : 1, s.every === "attempt");
     });
@@ -122,7 +128,7 @@ export class StateSet {
   }
 
   tensors(): Tensors {
-    const all = this.slots.map((s) => [s.name, copyOf(s.kept.tensor)]);
+    const all = Object.entries(this.views()).map(([name, view]) => [name, copyOf(view)]);
     return { ...(Object.fromEntries(all) as Tensors), [stepName]: scalar(this.step, "int64") };
   }
 
@@ -130,15 +136,19 @@ export class StateSet {
   load(tensors: Tensors): Tensors {
     const rest = { ...tensors };
     this.batch = 0;
-    for (const { name, kept } of this.slots) {
+    for (const [name, view] of Object.entries(this.views())) {
       if (!(name in rest)) continue;
-      overwrite(kept.tensor, needed(rest, name, kept.tensor.shape));
+      overwrite(view, needed(rest, name, view.shape));
       delete rest[name];
     }
     if (rest[stepName]) this.step = Number(rest[stepName].data[0]);
     delete rest[stepName];
     return rest;
   }
+
+  /** State as files have it, each tensor a view into what is kept. */
+  private views = (): Tensors =>
+    Object.assign({}, ...this.slots.map((s, i) => viewsOf(this.manifest.state[i]!, s.kept.tensor))) as Tensors;
 
   release(): void {
     for (const s of [...this.slots, ...this.sums]) s.release();

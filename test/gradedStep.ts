@@ -1,0 +1,21 @@
+/** A step whose gradients are its inputs: what optimizers, clipping and layouts make of given numbers. */
+import { zerosInit } from "../graphs/layers.js";
+import { rootScope } from "../graphs/scope.js";
+import { supervisedStep, type Updating } from "../graphs/step.js";
+import { input, type Device, type Dialect } from "../src/onnx/graph.js";
+import { Add, Mul, ReduceSum } from "../src/ops/index.js";
+import type { TrainingStep } from "../src/step.js";
+
+/** Inputs grad_NAME, one a parameter: of L = Σ p·g the gradient is g. */
+export function gradedStep(
+  shapes: Readonly<Record<string, readonly number[]>>,
+  updating: Updating,
+  { dialect, device }: { dialect: Dialect; device?: Device },
+): TrainingStep {
+  const { scope, collected } = rootScope(dialect, "train", undefined, device);
+  const inputs = Object.entries(shapes).map(([name, shape]) => input(`grad_${name}`, "float32", shape));
+  const terms = Object.entries(shapes).map(([name, shape], i) =>
+    ReduceSum(Mul(scope.parameter(name, shape, zerosInit), inputs[i]!), { keepdims: 0 }),
+  );
+  return supervisedStep(scope, collected, { inputs, loss: terms.reduce((a, b) => Add(a, b)) }, updating);
+}
