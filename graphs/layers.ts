@@ -33,7 +33,7 @@ import {
   type Window,
 } from "../src/ops/index.js";
 import type { Init } from "../src/step.js";
-import type { Scope } from "./scope.js";
+import type { Observed, Scope } from "./scope.js";
 import { suitsWinograd, winograd } from "./winograd.js";
 
 export const zerosInit: Init = { name: "constant", value: 0 };
@@ -211,10 +211,11 @@ export function batchNorm(
     ? own.parameter("weight", [c], start.weight ?? onesInit)
     : constant([c], Array<number>(c).fill(1));
   const bias = affine ? own.parameter("bias", [c], start.bias ?? zerosInit) : constant([c], Array<number>(c).fill(0));
-  const mean = s.state("running_mean", [c], start.running_mean ?? zerosInit);
-  const variance = s.state("running_var", [c], start.running_var ?? onesInit);
-  if (s.mode === "eval" || s.batchNorms === "fixed")
-    return BatchNormalization(x, scale, bias, mean, variance, { epsilon });
+  const [meanInit, varianceInit] = [start.running_mean ?? zerosInit, start.running_var ?? onesInit];
+  if (s.mode === "eval" || s.batchNorms === "fixed") {
+    const mean = s.state("running_mean", [c], meanInit);
+    return BatchNormalization(x, scale, bias, mean, s.state("running_var", [c], varianceInit), { epsilon });
+  }
 
   const groups = s.bnGroups > 1 ? Split(x, grouped(s, x), { axis: 0 }) : [x];
   const normalized = groups.map((v) =>
@@ -223,9 +224,8 @@ export function batchNorm(
   // the first group's statistics run on, as the first device's buffers are the ones saved
   const [, batchMean, batchVariance] = normalized[0]!;
   const n = dims(groups[0]!).reduce((a, b) => a * b, 1) / c;
-  const run = (old: Value, now: Value): Value => Add(Mul(old, 1 - momentum), Mul(now, momentum));
-  s.update("running_mean", run(mean, batchMean));
-  s.update("running_var", run(variance, Mul(batchVariance, n / (n - 1))));
+  s.average("running_mean", [c], meanInit, { value: batchMean }, momentum);
+  s.average("running_var", [c], varianceInit, { ...batchVariance, scale: n / (n - 1) }, momentum);
   return Concat(
     normalized.map(([y]) => y),
     { axis: 0 },
@@ -239,11 +239,12 @@ function grouped(s: Scope, x: Value): number[] {
   return Array<number>(s.bnGroups).fill(n / s.bnGroups);
 }
 
-type Normalized = [y: Value, mean: Value, variance: Value];
+type Normalized = [y: Value, mean: Value, variance: Observed];
 /** The training library's kernel hands out 1/√(σ² + ε). */
 function fusedBatchNorm(x: Value, scale: Value, bias: Value, epsilon: number): Normalized {
   const [y, mean, inverse] = BatchNormInternal(x, scale, bias, { epsilon });
-  return [y, mean, Sub(Div(1, Mul(inverse, inverse)), epsilon)];
+  const of = (v: Value): Value => Sub(Div(1, Mul(v, v)), epsilon);
+  return [y, mean, { value: inverse, read: { name: `1/x² − ${epsilon}`, of } }];
 }
 function plainBatchNorm(given: Value, scale: Value, bias: Value, epsilon: number): Normalized {
   const x = Cast(given, "float32");
@@ -253,7 +254,7 @@ function plainBatchNorm(given: Value, scale: Value, bias: Value, epsilon: number
   const variance = ReduceMean(Mul(centred, centred), { axes });
   const factor = Div(perChannel(scale, x), Sqrt(Add(variance, epsilon)));
   const flat = (v: Value) => Reshape(v, [-1]);
-  return [Cast(Add(Mul(centred, factor), perChannel(bias, x)), given.dtype), flat(mean), flat(variance)];
+  return [Cast(Add(Mul(centred, factor), perChannel(bias, x)), given.dtype), flat(mean), { value: flat(variance) }];
 }
 
 /** f in float32, its result in the type of x */

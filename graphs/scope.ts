@@ -1,5 +1,5 @@
 /** The one mutable object of graphs/: collects parameters, state and scalars while a graph is built. */
-import { dims, input, show, type Device, type Dialect, type Origin, type Value } from "../src/onnx/graph.js";
+import { constant, dims, input, show, type Device, type Dialect, type Origin, type Value } from "../src/onnx/graph.js";
 import { Add, Cast, Mul, stopGradient, Sub, trimmed, untrimmed } from "../src/ops/index.js";
 import type { Every, Init, Parameter, Part, State } from "../src/step.js";
 import { alike, stacked, widthOf } from "./stack.js";
@@ -46,6 +46,8 @@ export interface Scope {
   /** A state's latest value: what `update` gave it last, else what entered the step. */
   state(name: string, shape: readonly number[], init: Init): Value;
   update(name: string, next: Value): void;
+  /** A state that nothing reads but its own average: state ← (1 − share)·state + share·now. On a card all such move together. */
+  average(name: string, shape: readonly number[], init: Init, now: Observed, share: number): void;
   /** x in the type of products; one value is cast once, however often it is read. */
   narrowed(x: Value): Value;
   /** A queue [K, …] written in a ring; `push` gives the rows that enter it after the step. */
@@ -57,6 +59,14 @@ export interface Scope {
   ema(name: string, student: Scope, momentum: Value): Scope;
 }
 
+/** What an average takes up: scale·of(value). */
+export interface Observed {
+  value: Value;
+  scale?: number;
+  /** An elementwise rule; equal names, equal rules. */
+  read?: { name: string; of(v: Value): Value };
+}
+
 interface Entry {
   input: Value;
   init: Init;
@@ -64,6 +74,10 @@ interface Entry {
   parts?: readonly (Part & { init: Init })[];
   next?: Value;
   rows?: Value;
+  /** Something has its value: it stays as it is. */
+  taken?: boolean;
+  /** What it takes up in this step, in turn, where that is left to the end. */
+  averages?: (Observed & { share: number })[];
 }
 
 /** What a root scope has collected. */
@@ -200,12 +214,18 @@ function makeScope(collected: Collected, settings: Settings): Scope {
     parameter: (name, shape, init) => (teaching ? taught : learned)(name, shape, init),
     state: (name, shape, init) => {
       const entry = declare(name, shape, init);
-      return entry.next ?? entry.input;
+      entry.taken = true;
+      return entry.averages?.reduce(averaged, entry.input) ?? entry.next ?? entry.input;
     },
     update: (name, next) => {
       const entry = entryOf(name);
       checked(join(path, name), next, entry.input.shape as number[]);
       entry.next = next;
+    },
+    average: (name, shape, init, now, share) => {
+      const entry = declare(name, shape, init);
+      if (device === "cuda") (entry.averages ??= []).push({ ...now, share });
+      else entry.next = averaged(entry.next ?? entry.input, { ...now, share });
     },
     narrowed: (x) => {
       if (compute === "float32" || x.dtype === compute) return x;
@@ -236,6 +256,12 @@ function makeScope(collected: Collected, settings: Settings): Scope {
       return makeScope(collected, { ...settings, path: own, teaching: { student, momentum, root } });
     },
   };
+}
+
+/** (1 − share)·before + share·scale·of(value) */
+function averaged(before: Value, { value, scale = 1, read, share }: Observed & { share: number }): Value {
+  const now = read?.of(value) ?? value;
+  return Add(Mul(before, 1 - share), Mul(scale === 1 ? now : Mul(now, scale), share));
 }
 
 /** m·teacher + (1 − m)·student */
@@ -279,8 +305,32 @@ function checked(path: string, value: Value, shape: readonly number[]): Value {
 
 /** Every state that a step changed, with its next value or its new rows; state only read stays out of the step. */
 export function statesOf({ states }: Collected): State[] {
-  return [...states].map(([name, { input, init, every, parts, next, rows }]) => {
-    if (rows) return { name, input, init, every, rows };
-    return { name, input, init, every, parts, next: next ?? input };
-  });
+  const all = [...states];
+  const apart = all.filter(([, e]) => !e.averages || e.taken);
+  const averages = all.filter(([, e]) => e.averages && !e.taken);
+  const kind = ([, { input, every, averages }]: [string, Entry]): string =>
+    JSON.stringify([widthOf(input), every, averages!.map(({ read, share }) => [read?.name, share])]);
+  return [
+    ...apart.map(([name, { input, init, every, parts, next, rows, averages }]): State => {
+      if (rows) return { name, input, init, every, rows };
+      return { name, input, init, every, parts, next: averages?.reduce(averaged, input) ?? next ?? input };
+    }),
+    ...alike(averages, kind).map(averagedTogether),
+  ];
+}
+
+/** Averages of one kind as one state. */
+function averagedTogether(group: [string, Entry][]): State {
+  const entries = group.map(([, e]) => e);
+  const { shape, rows, join } = stacked(entries.map((e) => e.input));
+  const [name, { init, every, input: first, averages }] = group[0]!;
+  const before = input(`${name}.joined`, "float32", shape, first.origin);
+  const parts = group.map(([own, e]) => ({ name: own, shape: dims(e.input), init: e.init }));
+  const next = averages!.reduce((old, { read, share }, turn) => {
+    const value = join(entries.map((e) => e.averages![turn]!.value));
+    const scales = entries.flatMap((e, i) => Array<number>(rows[i]!).fill(e.averages![turn]!.scale ?? 1));
+    const now = Mul(read?.of(value) ?? value, constant([shape[0], 1], scales));
+    return averaged(old, { value: now, share });
+  }, before);
+  return { name: before.name!, input: before, init, every, parts, next };
 }
