@@ -86,11 +86,12 @@ function classAttention(s: Scope, x: Value, o: ViTOptions, side: number): Value 
 function block(s: Scope, x: Value, o: ViTOptions, of: (tokens: Value) => Value = (tokens) => tokens): Value {
   const d = x.shape.at(-1) as number;
   const wide = d * o.mlpRatio;
-  const normed = (name: string, v: Value) => s.narrowed(layerNorm(s.child(name), v, o.epsilon));
+  const normed = (name: string, v: Value) => layerNorm(s.child(name), v, o.epsilon);
   const all = normed("norm1", x);
-  const attended = Add(of(x), Cast(attention(s.child("attn"), all, o, of(all)), x.dtype));
+  const taken = attention(s.child("attn"), s.narrowed(all), o, s.narrowed(of(all)));
+  const attended = Add(of(x), Cast(taken, x.dtype));
   const m = s.child("mlp");
-  const hidden = gelu(m, linear(m.child("fc1"), normed("norm2", attended), wide, initial(o, d, wide)));
+  const hidden = gelu(m, linear(m.child("fc1"), s.narrowed(normed("norm2", attended)), wide, initial(o, d, wide)));
   return Add(attended, Cast(linear(m.child("fc2"), hidden, d, initial(o, wide, d)), x.dtype));
 }
 

@@ -5,6 +5,7 @@ import { normalizeAxis, product } from "./infer.js";
 import { Add, Div, Mul, Sqrt, Sub } from "./elementwise.js";
 import { Reshape } from "./movement.js";
 import { ReduceMean, ReduceSum } from "./reduction.js";
+import { unbroadcast } from "./unbroadcast.js";
 
 const floatOf = (a: unknown): number => (a as { float: number }).float;
 
@@ -35,15 +36,13 @@ const layerNormalization = op("LayerNormalization", {
 /** The gradients of x, scale and bias from x̂ and r; the normalised axes are those of scale. */
 function layerNormGradients(g: Value, hat: Value, inverse: Value, scale: Value): Value[] {
   const axes = hat.shape.map((_, i) => i);
-  const outer = axes.slice(0, axes.length - scale.shape.length);
-  const inner = axes.slice(outer.length);
+  const inner = axes.slice(axes.length - scale.shape.length);
   const dhat = Mul(g, scale);
   const centred = Sub(
     Sub(dhat, ReduceMean(dhat, { axes: inner })),
     Mul(hat, ReduceMean(Mul(dhat, hat), { axes: inner })),
   );
-  const summed = (v: Value) => (outer.length ? ReduceSum(v, { axes: outer, keepdims: 0 }) : v);
-  return [Mul(inverse, centred), summed(Mul(g, hat)), summed(g)];
+  return [Mul(inverse, centred), unbroadcast(Mul(g, hat), scale), unbroadcast(g, scale)];
 }
 
 /**

@@ -51,7 +51,7 @@ describe("a step of precision fp16", () => {
     for (const method of ["simclr", "byol"] as const)
       for (const which of ["resnet", "vit", "mocoVit"] as const)
         it(`computes all layers' products in float16, forward and back: ${method}, ${which}, ${dialect}`, () => {
-          const products = stepNodes(method, dialect, which, "sgd", { precision: "fp16" }).filter(
+          const products = stepNodes(method, dialect, which, "sgd", { precision: "fp16", device: "cuda" }).filter(
             (n) => /^(Conv|ConvGrad|ConvTranspose|Gemm|MatMul)$/.test(n.op.type) && n.origin?.path.includes("backbone"),
           );
           assert.ok(products.length > 10);
