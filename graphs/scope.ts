@@ -201,6 +201,7 @@ function makeScope(collected: Collected, settings: Settings): Scope {
       makeScope(collected, {
         ...settings,
         path: join(path, name),
+        parts: settings.parts?.map((p) => ({ ...p, name: join(p.name, name) })),
         teaching: teaching && { ...teaching, student: teaching.student.child(name) },
       }),
     joined: (name, parts) =>

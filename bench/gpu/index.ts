@@ -56,6 +56,8 @@ interface Extent {
   every: number;
   methods: typeof allMethods;
   precisions: Precision[];
+  /** Of the benchmark. */
+  timed: Precision[];
   steps: number;
   cases: string[];
   rounds: number;
@@ -68,6 +70,7 @@ const asAsked: Extent = {
   every: 1,
   methods: allMethods,
   precisions: ["fp32", "tf32", "fp16", "bf16"],
+  timed: ["fp32", "tf32", "fp16", "bf16"],
   steps: Number(flags.steps),
   cases: flags.cases.split(",").filter((name) => name && name !== "none"),
   rounds: Number(flags.rounds),
@@ -79,6 +82,7 @@ const tiny: Extent = {
   every: 9,
   methods: ["mocov2", "aps"],
   precisions: ["fp32", "fp16"],
+  timed: ["fp32"],
   steps: 2,
   cases: ["mocov2_r18_64"],
   rounds: 1,
@@ -121,7 +125,8 @@ async function main(device: Device): Promise<void> {
     const obstacle = driverSentence(readDriver(), cuda.deviceId) ?? cudaObstacles(cuda)[0];
     if (obstacle) throw new Error(obstacle);
   }
-  const { every, methods, precisions, steps, cases, photographs, ...benchmark } = device === "cuda" ? asAsked : tiny;
+  const { every, methods, precisions, timed, steps, cases, photographs, ...benchmark } =
+    device === "cuda" ? asAsked : tiny;
   const threads = device === "cuda" ? availableParallelism() : 1;
   const library = await trainingLibrary({ device, announce: say });
   const open = (name: EngineName, where: Device, memoryLimit?: number) =>
@@ -157,7 +162,7 @@ async function main(device: Device): Promise<void> {
   const images = flags.images ?? (await scaledSamples(aside, cases.length ? photographs : 0));
   for (const name of cases) {
     say(`steps of ${name}`);
-    speeds.push(speedOf(name, { ...benchmark, ...cuda, device, precisions, threads, python, images }));
+    speeds.push(speedOf(name, { ...benchmark, ...cuda, device, precisions: timed, threads, python, images }));
     table(speeds.at(-1)!).forEach(say);
   }
   await rm(aside, { recursive: true });
