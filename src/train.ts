@@ -1,7 +1,6 @@
 /** The loop: batches in, steps, hooks at steps and epochs. It knows no method and no evaluator. */
-import type { TrainingSession } from "./engines/index.js";
+import type { Feeds, TrainingSession } from "./engines/index.js";
 import { scheduled, type Horizon, type Schedule } from "./schedules.js";
-import type { Tensors } from "./tensor.js";
 
 /** A batch that is ready for the step: one of those that make an update. */
 export interface Prepared {
@@ -9,7 +8,7 @@ export interface Prepared {
   batch: number;
   /** Step on this batch, from 0: a method may take several. */
   inner: number;
-  inputs: Tensors;
+  inputs: Feeds;
 }
 
 export interface StepReport {

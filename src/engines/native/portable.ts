@@ -1,105 +1,63 @@
 /** A training step as a plain session: parameters and state in, parameters and state out. Any ONNX Runtime runs it. */
 import type { Artifacts } from "../../artifacts/manifest.js";
-import type { Tensors } from "../../tensor.js";
 import type { TrainingSession } from "../index.js";
-import type { Api, Pointer } from "./api.js";
-import { sessionOptions, type Settings } from "./session.js";
-import { copyOf, needed, overwrite, PingPong, Readings, StateSet, stepInputs } from "./stateful.js";
-import { ortTensor } from "./value.js";
+import { textAt, type Api, type Pointer } from "./api.js";
+import { Binding } from "./binding.js";
+import { Carried, trainingSession } from "./carried.js";
+import type { Memory } from "./memory.js";
+import { namesOf, openModel, type Settings } from "./session.js";
 
-export async function openPortable(api: Api, artifacts: Artifacts, settings: Settings): Promise<TrainingSession> {
-  const { manifest, stepModel, initial } = artifacts;
+export async function openPortable(
+  api: Api,
+  memory: Memory,
+  artifacts: Artifacts,
+  settings: Settings,
+): Promise<TrainingSession> {
+  const { manifest, stepModel } = artifacts;
   if (!stepModel) throw new Error("These artifacts hold no step_model.onnx; build them for the portable engine.");
-  const options = sessionOptions(api, settings);
-  const out: [Pointer | null] = [null];
-  try {
-    await api.call(api.ort.CreateSessionFromArray, api.env, stepModel, stepModel.byteLength, options, out);
-  } finally {
-    api.ort.ReleaseSessionOptions(options);
-  }
-  const session = out[0]!;
-  const parameters = manifest.parameters.map((p) => new PingPong(api, p.name, needed(initial, p.name, p.shape)));
-  const trainable = parameters.filter((_, i) => manifest.parameters[i]!.trainable);
-  const state = new StateSet(api, manifest, initial);
-  const readings = new Readings(api, manifest);
-  const sums = manifest.accumulation?.sums ?? [];
-  const inputNames = [
-    ...manifest.inputs.map((v) => v.name),
-    ...manifest.scalars,
-    ...manifest.parameters.map((p) => p.name),
-    ...manifest.state.map((s) => s.name),
-    ...sums.map((s) => s.name),
-  ];
-  const outputNames = [
-    manifest.loss,
-    ...manifest.metrics,
-    manifest.applied,
-    ...[...manifest.state, ...sums].map((s) => s.output),
-    ...trainable.map((p) => `${p.name}.next`),
-  ];
-  let open = true;
-  let busy = false;
-  const close = (): void => {
-    api.ort.ReleaseSession(session);
-    for (const p of parameters) p.release();
-    state.release();
-    readings.release();
-  };
+  const session = await openModel(api, stepModel, settings);
+  const carried = new Carried(memory, artifacts, { parameters: true });
+  const { state, scalars, readings } = carried;
+  const elsewhere = memory.info === undefined ? [] : readElsewhere(api, session, memory.info);
 
-  return {
-    async step(inputs, scalars) {
-      if (!open || busy) throw new Error(open ? "A step is in flight already." : "This training session is released.");
-      const given = stepInputs(manifest, inputs, scalars).map((v) => ortTensor(api, v));
-      const feeds = [...given, ...parameters.map((p) => p.kept), ...state.inputs()].map((v) => v.pointer);
-      const fetches = [...readings.values, ...state.outputs(), ...trainable.map((p) => p.output(0))].map(
-        (v) => v.pointer,
-      );
-      busy = true;
-      try {
-        await api.call(
-          api.ort.Run,
-          session,
-          null,
-          inputNames,
-          feeds,
-          feeds.length,
-          outputNames,
-          outputNames.length,
-          fetches,
-        );
-        if (!state.complete()) return {};
-        const applied = readings.applied();
-        if (applied) for (const p of trainable) p.advance();
-        state.advance(applied);
-        return { applied };
-      } finally {
-        for (const v of given) v.release();
-        busy = false;
-        if (!open) close();
-      }
-    },
-    metrics: readings.metrics,
-    tensors: (): Tensors => ({
-      ...Object.fromEntries(parameters.map((p) => [p.name, copyOf(p.kept.tensor)])),
-      ...state.tensors(),
-    }),
-    load(tensors) {
-      const rest = state.load(tensors);
-      for (const p of parameters) {
-        if (!(p.name in rest)) continue;
-        overwrite(p.kept.tensor, needed(rest, p.name, p.kept.tensor.shape));
-        delete rest[p.name];
-      }
-      const unknown = Object.keys(rest);
-      if (unknown.length)
-        throw new Error(
-          `The step has no tensor "${unknown[0]}"${unknown.length > 1 ? ` (nor ${unknown.length - 1} others)` : ""}.`,
-        );
+  const bindings = new Map<number, Binding>();
+  /** The state's turns come back: what a run reads and writes is told once for each. */
+  function binding(): Binding {
+    const known = bindings.get(state.turn);
+    if (known) return known;
+    const made = new Binding(api, session);
+    bindings.set(state.turn, made);
+    bind(made, () => true);
+    for (const { output } of state.passages) if (output) made.output(output.name, output.at(state.side, state.batch));
+    readings.names.forEach((name, i) => made.output(name, readings.values[i]!));
+    return made;
+  }
+  /** Tells which values its inputs are, but for the batch. */
+  function bind(to: Binding, which: (name: string) => boolean): void {
+    manifest.scalars.forEach((name, i) => which(name) && to.input(name, scalars.values[i]!));
+    for (const p of state.passages) if (which(p.name)) to.input(p.name, p.input(state.side, state.batch));
+  }
+
+  return trainingSession(carried, {
+    async run(inputs) {
+      const bound = binding();
+      manifest.inputs.forEach(({ name }, i) => bound.input(name, inputs[i]!));
+      if (elsewhere.length) bind(bound, (name) => elsewhere.includes(name)); // binding copies them to where they are read
+      await api.call(api.ort.RunWithBinding, session, null, bound.pointer);
     },
     release() {
-      if (!open) return;
-      open = false;
-      if (!busy) close();
+      for (const b of bindings.values()) b.release();
+      api.ort.ReleaseSession(session);
     },
-  };
+  });
+}
+
+/** Inputs that nodes of another device read: on a card those of nodes that run on the CPU. */
+function readElsewhere(api: Api, session: Pointer, memory: Pointer): string[] {
+  const names = namesOf(api, session, "Input");
+  const infos: (Pointer | null)[] = names.map(() => null);
+  api.check(api.ort.SessionGetMemoryInfoForInputs(session, infos, names.length));
+  const nameOf = (info: Pointer): string => textAt(api.make(api.ort.MemoryInfoGetName, info));
+  const here = nameOf(memory);
+  return names.filter((_, i) => infos[i] && nameOf(infos[i]) !== here);
 }
