@@ -18,7 +18,7 @@ import { eventFile } from "../src/tfevents.js";
 import { augmenter, type Augmenter } from "../src/data/augmenter.js";
 import { limited, type Dataset, type Image } from "../src/data/index.js";
 import { loader } from "../src/data/loader.js";
-import type { TrainingSession } from "../src/engines/index.js";
+import { releaseAll, type Residents, type TrainingSession } from "../src/engines/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
 import type { Device, Dialect, Node } from "../src/onnx/graph.js";
 import { withoutCudaKernel } from "../src/ops/cuda.js";
@@ -267,7 +267,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   });
   const aug = augmenter(engine, (view) => augmentation(view, recipe.pixels));
   const { epoch, batch, inner } = saved?.progress ?? { epoch: 0, batch: 0, inner: 0 };
-  const batches = prepared(recipe, views, feed.from(epoch, batch), inner, aug);
+  const batches = prepared(engine, recipe, views, feed.from(epoch, batch), inner, aug);
   const stepsPerBatch = stepsPerBatchOf(recipe);
   const stepsPerEpoch = feed.batchesPerEpoch * stepsPerBatch;
   const total = stepsPerEpoch * recipe.epochs;
@@ -404,10 +404,11 @@ const encoderTensors = (recipe: Recipe, tensors: Tensors): Tensors =>
   below(methods[recipe.method.name].encoder, tensors);
 
 /**
- * The images of an update → views and draws of each of its batches, all a function of (seed, step). Where the method takes several
- * steps on the same images, their views stay; the first images go on at their step `startInner`.
+ * The images of an update → views and draws of each of its batches, all a function of (seed, step), brought to where the step computes.
+ * Where the method takes several steps on the same images, their views stay; the first images go on at their step `startInner`.
  */
 async function* prepared(
+  engine: NativeEngine,
   recipe: Recipe,
   views: readonly ViewSpec[],
   batches: AsyncIterable<{ epoch: number; batch: number; indices: number[]; images: Image[] }>,
@@ -431,16 +432,18 @@ async function* prepared(
         ]),
       );
       const inputs = await aug.batch(own, views, (view, copy, k) => shown[view.name]![copy]![k]!);
-      return { shown, inputs };
+      return { shown, there: await engine.upload(inputs) };
     };
     const kept = new Map<number, Awaited<ReturnType<typeof viewed>>>();
     for (; inner < stepsPerBatch; inner++)
       for (let first = 0; first < images.length; first += batchSize) {
-        const { shown, inputs } = kept.get(first) ?? (await viewed(first));
-        if (stepsPerBatch > 1) kept.set(first, { shown, inputs });
+        const { shown, there } = kept.get(first) ?? (await viewed(first));
+        if (stepsPerBatch > 1) kept.set(first, { shown, there });
         const at = { inner, views: shown };
-        const own = method.draw?.(random(seed, "draw", epoch, batch, first), options, batchSize, at);
-        yield { epoch, batch, inner, inputs: { ...inputs, ...own } };
+        const drawn = method.draw?.(random(seed, "draw", epoch, batch, first), options, batchSize, at);
+        const own = await engine.upload(drawn ?? {});
+        const spent: Residents = inner === stepsPerBatch - 1 ? { ...there, ...own } : own;
+        yield { epoch, batch, inner, inputs: { ...there, ...own }, release: () => releaseAll(spent) };
       }
     inner = 0;
   }

@@ -9,6 +9,8 @@ export interface Prepared {
   /** Step on this batch, from 0: a method may take several. */
   inner: number;
   inputs: Feeds;
+  /** Called when the step is done with the inputs, or will not see them. */
+  release?: () => void;
 }
 
 export interface StepReport {
@@ -66,7 +68,7 @@ export async function train(o: TrainOptions): Promise<number> {
       batch = ((await upcoming) as { value: Prepared }).value;
       const started = performance.now();
       upcoming = fetched();
-      ({ applied } = await o.session.step(batch.inputs, scalars));
+      ({ applied } = await o.session.step(batch.inputs, scalars).finally(batch.release));
       waitMs += started - waiting;
       stepMs += performance.now() - started;
     }
@@ -91,5 +93,9 @@ export async function train(o: TrainOptions): Promise<number> {
     });
     if (step % o.stepsPerEpoch === 0) await o.onEpoch?.(step / o.stepsPerEpoch, step);
   }
+  void upcoming?.then(
+    ({ value }) => (value as Prepared).release?.(),
+    () => undefined, // a batch that nobody needs any more
+  );
   return step;
 }

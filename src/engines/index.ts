@@ -30,6 +30,7 @@ export interface Resident {
   release(): void;
 }
 export type Residents = Record<string, Resident>;
+export const releaseAll = (residents: Residents): void => Object.values(residents).forEach((r) => r.release());
 
 /** What a session is fed: host tensors cross over at each run, residents are there. */
 export type Feed = Tensor | Resident;
