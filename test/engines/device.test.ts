@@ -223,3 +223,39 @@ describe("residents", () => {
     there!.release();
   });
 });
+
+describe("a step that is captured", () => {
+  const captured = { ...apart, cuda: { graphs: true } } as const; // without a card: plain runs in the order and places of replays
+  it("is bit for bit the one that is not, refused updates and a loss scale too", async () => {
+    const options = { precision: "fp16", lossScale: { start: 2 ** 15, growthInterval: 2 } } as const;
+    const step = tinyStep("mocov2", "portable", "vit", "sgd", options);
+    const artifacts = packageStep(step, initialTensors(step, 3), ["portable"]);
+    const [engine, plain] = [await opened("portable", captured), await opened("portable")];
+    const [there, here] = [await engine.trainingSession(artifacts), await plain.trainingSession(artifacts)];
+    assert.deepEqual(there.tensors(), here.tensors());
+    for (let t = 0; t < 6; t++) {
+      const inputs = tinyInputs("mocov2", t);
+      if (t === 1 || t === 2) inputs.views!.data[5] = Infinity;
+      const fed = t % 2 ? inputs : await engine.upload(inputs);
+      assert.deepEqual(await there.step(fed, tinyScalars), await here.step(inputs, tinyScalars));
+      assert.deepEqual(there.metrics(), here.metrics());
+      assert.deepEqual(there.tensors(), here.tensors());
+      if (t === 3) for (const s of [there, here]) s.load(artifacts.initial);
+    }
+    there.release();
+    here.release();
+  });
+
+  it("is refused where it accumulates, and on OrtTrainingApi", async () => {
+    const engine = await opened("portable", captured);
+    const step = tinyStep("mocov2", "portable", "vit", "sgd", {
+      accumulate: 2,
+      batch: 8,
+      methodOptions: { bnGroups: 1 },
+    });
+    await assert.rejects(engine.trainingSession(packageStep(step, initialTensors(step, 3), ["portable"])), {
+      message: "A CUDA graph holds a step of one batch, and this one accumulates 2. Leave --cuda-graphs out.",
+    });
+    await assert.rejects(opened("training", captured), /Open the engine as portable/);
+  });
+});

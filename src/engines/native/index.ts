@@ -51,6 +51,8 @@ export function openEngine({
     );
   const compiled = providers(api).map((p) => p.replace(/ExecutionProvider$/, ""));
   if (device === "cuda") openCuda(compiled, cuda);
+  if (cuda.graphs && name === "training")
+    throw new Error("CUDA graphs hold a step that is one graph. Open the engine as portable: --engine portable.");
   const settings = (o: SessionOptions = {}): Settings => ({
     ...o,
     threads: o.threads ?? threads,
@@ -70,12 +72,10 @@ export function openEngine({
     training: api.training !== undefined,
     session: async (model, options) => openSession(api, await where(), model, settings(options)),
     trainingSession: async (artifacts, options) =>
-      (name === "training" ? openTraining : openPortable)(
-        api,
-        await where(),
-        artifacts,
-        settings({ spin: true, ...options }),
-      ),
+      (name === "training" ? openTraining : openPortable)(api, await where(), artifacts, {
+        ...settings({ spin: true, ...options }),
+        graphs: cuda.graphs,
+      }),
     upload: async (feeds) => (await where()).upload(feeds),
     release: () =>
       void opened?.then(

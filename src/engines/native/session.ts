@@ -14,10 +14,15 @@ export interface Settings extends SessionOptions {
   threads: number;
   /** On a card; without it on the CPU. */
   cuda?: CudaOptions;
+  /** Runs are captured as CUDA graphs and replayed. */
+  graphs?: boolean;
 }
 
 /** OrtSessionOptions; the caller releases them. */
-export function sessionOptions(api: Api, { threads, spin = false, optimization = "all", cuda }: Settings): Pointer {
+export function sessionOptions(
+  api: Api,
+  { threads, spin = false, optimization = "all", cuda, graphs }: Settings,
+): Pointer {
   const options = api.make(api.ort.CreateSessionOptions);
   api.check(api.ort.SetIntraOpNumThreads(options, threads));
   api.check(api.ort.SetInterOpNumThreads(options, 1));
@@ -27,7 +32,7 @@ export function sessionOptions(api: Api, { threads, spin = false, optimization =
   api.check(api.ort.AddSessionConfigEntry(options, "session.intra_op.allow_spinning", spin ? "1" : "0"));
   const profile = process.env.DIPTYCH_PROFILE;
   if (profile) api.check(api.ort.EnableProfiling(options, profile));
-  if (cuda) appendCuda(api, options, cuda);
+  if (cuda) appendCuda(api, options, cuda, graphs);
   return options;
 }
 
