@@ -222,7 +222,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const views = viewsOf(recipe);
   if (data.length < imagesPerStep(recipe)) throw new Error(tooLarge(recipe, data.length));
   const remark = engine.device === "cpu" && onCpu(recipe.precision);
-  const step = stepOf(recipe, engine.name, engine.device);
+  const step = stepOf(recipe, engine.dialect, engine.device);
 
   // folder: made once there is something to train, and to train on
   await mkdir(join(out, "checkpoints"), { recursive: true });

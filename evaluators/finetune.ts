@@ -61,7 +61,7 @@ export const finetune: Evaluator<FinetuneOptions> = {
     const { info, tensors } = network!;
     const [learn, asked] = subject.test ? [subject.train, subject.test] : heldOut(subject.train, o.seed);
     const step = finetuneStep({
-      dialect: engine.name,
+      dialect: engine.dialect,
       info,
       classes: classes.length,
       batchSize: Math.min(o.batchSize, learn.images.length),

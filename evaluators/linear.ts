@@ -129,7 +129,7 @@ async function fitted(
   const batchSize = Math.min(o.batchSize, length);
   const { momentum, weightDecay } = o;
   const step = sgdHeadsStep({
-    dialect: engine.name,
+    dialect: engine.dialect,
     rows: all,
     width,
     classes,

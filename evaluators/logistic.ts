@@ -69,7 +69,7 @@ export async function fittedLogistic(
 ): Promise<{ heads: Heads; slope: number }> {
   const { length: n, width } = features;
   const step = logisticStep({
-    dialect: engine.name,
+    dialect: engine.dialect,
     rows: n,
     width,
     classes,

@@ -1,6 +1,7 @@
 /** Engines on a native onnxruntime library. */
 import { availableParallelism } from "node:os";
 import type { Artifacts } from "../../artifacts/manifest.js";
+import type { Dialect } from "../../onnx/graph.js";
 import type { Device, Engine, EngineName, SessionOptions, TrainingSession } from "../index.js";
 import { openApi, providers } from "./api.js";
 import { openCuda, type CudaOptions } from "./cuda.js";
@@ -29,6 +30,8 @@ export interface NativeEngine extends Engine {
   readonly library: string;
   readonly providers: string[];
   readonly training: boolean;
+  /** What steps are best built in: the training library has its fused ops in either packaging. */
+  readonly dialect: Dialect;
   trainingSession(artifacts: Artifacts, options?: SessionOptions): Promise<TrainingSession>;
 }
 
@@ -70,6 +73,7 @@ export function openEngine({
     version: api.version,
     providers: compiled,
     training: api.training !== undefined,
+    dialect: api.training ? "training" : "portable",
     session: async (model, options) => openSession(api, await where(), model, settings(options)),
     trainingSession: async (artifacts, options) =>
       (name === "training" ? openTraining : openPortable)(api, await where(), artifacts, {
