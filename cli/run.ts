@@ -431,8 +431,8 @@ async function* prepared(
           ),
         ]),
       );
-      const inputs = await aug.batch(own, views, (view, copy, k) => shown[view.name]![copy]![k]!);
-      return { shown, there: await engine.upload(inputs) };
+      const there = await aug.batch(own, views, (view, copy, k) => shown[view.name]![copy]![k]!);
+      return { shown, there };
     };
     const kept = new Map<number, Awaited<ReturnType<typeof viewed>>>();
     for (; inner < stepsPerBatch; inner++)

@@ -1,6 +1,6 @@
 /** Where the tensors of an engine live. In the host's memory they are JavaScript's own, and nothing is copied; a device's is apart. */
 import { bytesOf, dtypes, fromBytes, sizeOf, zeros, type DType, type Tensor } from "../../tensor.js";
-import type { Feed, Feeds, Resident, Residents } from "../index.js";
+import { residing, type Feed, type Feeds, type Resident, type Residents } from "../index.js";
 import type { Api, Pointer } from "./api.js";
 import { ortTensor, takeValue, type OrtTensor, type TensorType, type Value } from "./value.js";
 
@@ -58,9 +58,6 @@ export function hostNumbers(types: readonly DType[]) {
   };
 }
 
-/** A tensor as its own resident. */
-const there = (t: Tensor): Tensor & Resident => ({ ...t, read: () => Promise.resolve(t), release() {} });
-
 function inHost(feed: Feed): Tensor {
   if ("data" in feed) return feed;
   throw new Error("A tensor that lives on a device was fed to an engine of the host's memory. Read it first.");
@@ -82,8 +79,8 @@ export function hostMemory(api: Api): Memory {
     },
     given: (feeds) => Promise.resolve(feeds.map((f) => ortTensor(api, inHost(f)))),
     upload: (feeds) =>
-      Promise.resolve(Object.fromEntries(Object.entries(feeds).map(([name, f]) => [name, there(inHost(f))]))),
-    adopt: (pointer) => there(takeValue(api, pointer)),
+      Promise.resolve(Object.fromEntries(Object.entries(feeds).map(([name, f]) => [name, residing(inHost(f))]))),
+    adopt: (pointer) => residing(takeValue(api, pointer)),
     release() {},
   };
 }
