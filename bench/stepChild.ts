@@ -38,7 +38,7 @@ const memory = (): number | null => {
   const query = ["--query-gpu=memory.used", "--format=csv,noheader,nounits", `--id=${deviceId}`];
   return Number(execFileSync("nvidia-smi", query, { encoding: "utf8" }));
 };
-const inputs = caseInputs(step);
+const inputs = await engine.upload(caseInputs(step)); // there before the first step, as the peers' are
 const scalars = { lr: 0.03, momentum: 0.999, lossLambda: 0.5 };
 for (let i = 0; i < 2; i++) await session.step(inputs, scalars);
 /** Seconds of processor time that the whole machine, and this process, have used. */

@@ -79,6 +79,7 @@ export interface Engine {
   session(model: Uint8Array | string, options?: SessionOptions): Promise<Session>;
   /** Brings tensors to where the engine computes, all in one crossing, while it may be computing; what is there already stays. */
   upload(feeds: Feeds): Promise<Residents>;
+  /** After its sessions and residents are released. */
   release(): void;
 }
 

@@ -7,7 +7,7 @@ import { toModel } from "../../onnx/model.js";
 import { Identity } from "../../ops/index.js";
 import { bytesOf, zeros, type Tensor } from "../../tensor.js";
 import type { Feed, Resident } from "../index.js";
-import { memoryAt, type Api, type Pointer } from "./api.js";
+import { memoryAt, OrtError, type Api, type Pointer } from "./api.js";
 import { hostNumbers, type Memory } from "./memory.js";
 import { openModel, type Settings } from "./session.js";
 import { bytesIn, once, ortTensor, typeOf, valueOver, type TensorType, type Value } from "./value.js";
@@ -40,7 +40,7 @@ export async function deviceMemory(api: Api, settings: Settings): Promise<Memory
   const lockedInfo = memoryInfo(settings.cuda ? "CudaPinned" : "Cpu");
   const allocator = make(ort.CreateAllocator, session, info);
   /** Of the host's memory that is page-locked: a card reads it without the CPU's help. */
-  const locked = make(ort.CreateAllocator, session, lockedInfo);
+  const locked = allocatorOr(api, session, lockedInfo, api.allocator);
 
   const allocate = (bytes: number): Pointer => make(ort.AllocatorAlloc, allocator, aligned(bytes));
   const free = (address: Pointer): void => check(ort.AllocatorFree(allocator, address));
@@ -211,9 +211,19 @@ export async function deviceMemory(api: Api, settings: Settings): Promise<Memory
     release() {
       unlock(spare);
       if (nought) free(nought.address);
-      for (const a of [allocator, locked]) ort.ReleaseAllocator(a);
+      for (const a of [allocator, locked]) if (a !== api.allocator) ort.ReleaseAllocator(a);
       for (const i of [info, lockedInfo]) ort.ReleaseMemoryInfo(i);
       ort.ReleaseSession(session);
     },
   };
+}
+
+/** The session's allocator of a memory; another where the session knows none. */
+function allocatorOr(api: Api, session: Pointer, info: Pointer, other: Pointer): Pointer {
+  try {
+    return api.make(api.ort.CreateAllocator, session, info);
+  } catch (error) {
+    if (error instanceof OrtError) return other;
+    throw error;
+  }
 }

@@ -21,6 +21,7 @@ export async function openTraining(
   if (!trainingModel || !optimizerModel)
     throw new Error("These artifacts hold no training_model.onnx; build them for the training engine.");
 
+  const carried = new Carried(memory, artifacts, { parameters: false });
   const checkpoint = writeCheckpoint(divided(manifest, initial));
   const parameters = api.make(t.LoadCheckpointFromBuffer, checkpoint, checkpoint.byteLength);
   const options = sessionOptions(api, settings);
@@ -41,12 +42,12 @@ export async function openTraining(
     );
   } catch (error) {
     t.ReleaseCheckpointState(parameters);
+    carried.release();
     throw error;
   } finally {
     api.ort.ReleaseSessionOptions(options);
   }
   const session = out[0]!;
-  const carried = new Carried(memory, artifacts, { parameters: false });
   const { state, scalars, readings } = carried;
   const settle = (): void => api.check(t.LazyResetGrad(session)); // a step that follows a failed one starts from clean gradients
   settle();
