@@ -206,6 +206,14 @@ describe("residents", () => {
       session.release();
     });
 
+  it("are refused where the elements are too few", async () => {
+    const engine = await opened("portable", apart);
+    await assert.rejects(
+      engine.upload({ rows: { ...rows, shape: [4, 4] } }),
+      /A float32\[4,4\] was fed with 12 elements/,
+    );
+  });
+
   it("are the tensors themselves on the CPU", async () => {
     const engine = await opened("portable");
     const { rows: there } = await engine.upload({ rows });

@@ -115,6 +115,8 @@ export async function deviceMemory(api: Api, settings: Settings): Promise<Memory
 
   /** The tensors in one piece of the device's memory, which is freed with the last of them. */
   async function uploaded(tensors: readonly Tensor[]): Promise<DeviceResident[]> {
+    const short = tensors.find((t) => t.data.byteLength < bytesIn(t));
+    if (short) throw new Error(`A ${short.dtype}[${short.shape}] was fed with ${short.data.length} elements.`);
     let total = 0;
     const offsets = tensors.map((t) => {
       const offset = total;
