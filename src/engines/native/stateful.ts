@@ -23,6 +23,7 @@ export interface Passage {
 
 /** A passage whose value lives on from update to update. */
 interface Slot extends Passage {
+  readonly info: TensorInfo;
   kept(side: Side): Value;
   /** After an update, before the sides are exchanged. */
   finish?(side: Side, applied: boolean, step: number): void;
@@ -31,7 +32,7 @@ interface Slot extends Passage {
 /** A parameter that is not trained. */
 function fixed(memory: Memory, info: TensorInfo): Slot {
   const value = memory.room(info);
-  return { name: info.name, kept: () => value, input: () => value, release: () => value.release() };
+  return { info, name: info.name, kept: () => value, input: () => value, release: () => value.release() };
 }
 
 /**
@@ -47,6 +48,7 @@ function pingPong(memory: Memory, info: TensorInfo, output: string, moves = 1, a
   const kept = (side: Side): Value => place(0, side);
   const at = (side: Side, batch: number): Value => place(1 + (batch % writable), side);
   return {
+    info,
     name: info.name,
     kept,
     input: (side, batch) => (moves === 1 || batch === 0 ? kept(side) : at(side, batch - 1)),
@@ -67,6 +69,7 @@ function ring(memory: Memory, info: TensorInfo, output: string, count: number, b
   const queue = memory.room(info);
   const rows = Array.from({ length: batches }, () => memory.room({ dtype: info.dtype, shape: [count, ...row] }));
   return {
+    info,
     name: info.name,
     kept: () => queue,
     input: () => queue,
@@ -121,7 +124,7 @@ export class StateSet {
     const sums = manifest.accumulation?.sums ?? [];
     this.slots = parameters ? [...learned, ...state] : state;
     this.passages = [...this.slots, ...sums.map((s) => sum(memory, s, s.output))];
-    for (const { name, kept } of this.slots) memory.write(kept(this.side), initial[name]!);
+    for (const { info, kept } of this.slots) memory.write(kept(this.side), initial[info.name]!);
     if (initial[stepName]) this.step = Number(initial[stepName].data[0]);
   }
 
@@ -152,7 +155,7 @@ export class StateSet {
   }
 
   tensors(): Tensors {
-    const all = this.slots.map((s) => [s.name, this.memory.read(s.kept(this.side))]);
+    const all = this.slots.map((s) => [s.info.name, this.memory.read(s.kept(this.side))]);
     return { ...(Object.fromEntries(all) as Tensors), [stepName]: scalar(this.step, "int64") };
   }
 
@@ -160,11 +163,10 @@ export class StateSet {
   load(tensors: Tensors): Tensors {
     const rest = { ...tensors };
     this.batch = 0;
-    for (const { name, kept } of this.slots) {
-      if (!(name in rest)) continue;
-      const place = kept(this.side);
-      this.memory.write(place, needed(rest, name, place.shape));
-      delete rest[name];
+    for (const { info, kept } of this.slots) {
+      if (!(info.name in rest)) continue;
+      this.memory.write(kept(this.side), needed(rest, info.name, info.shape));
+      delete rest[info.name];
     }
     if (rest[stepName]) this.step = Number(rest[stepName].data[0]);
     delete rest[stepName];
