@@ -16,6 +16,8 @@ export interface CaseOptions {
   precision?: Precision;
   /** portable: the step graph as a plain session of the same library, of the same ops. */
   engine?: EngineName;
+  /** The step graph as CUDA graphs. */
+  graphs?: boolean;
   /** In place of the case's own. */
   batch?: number;
 }
@@ -27,8 +29,8 @@ export function caseOf(name: string, batch?: number): Case {
 }
 
 export async function engineOf(threads: number, o: CaseOptions): Promise<NativeEngine> {
-  const { device = "cpu", deviceId = 0, libraries, precision, engine = "training" } = o;
-  const cuda = { deviceId, libraries, tf32: precision === "tf32" };
+  const { device = "cpu", deviceId = 0, libraries, precision, engine = "training", graphs } = o;
+  const cuda = { deviceId, libraries, tf32: precision === "tf32", graphs };
   return openEngine({ library: await trainingLibrary({ device }), name: engine, device, cuda, threads });
 }
 
@@ -36,10 +38,11 @@ export async function openCase(
   c: Case,
   threads: number,
   o: CaseOptions,
-): Promise<{ step: TrainingStep; session: TrainingSession }> {
+): Promise<{ engine: NativeEngine; step: TrainingStep; session: TrainingSession }> {
   const engine = await engineOf(threads, o);
   const step = caseStep(c, "training", { device: engine.device, precision: o.precision });
-  return { step, session: await engine.trainingSession(packageStep(step, initialTensors(step, 0), [engine.name])) };
+  const session = await engine.trainingSession(packageStep(step, initialTensors(step, 0), [engine.name]));
+  return { engine, step, session };
 }
 
 /** Values of the scalars of every case. */

@@ -7,14 +7,14 @@ import { caseOf, caseScalars, openCase, type CaseOptions } from "./openCase.js";
 const [name, threads, seconds, given = "{}"] = process.argv.slice(2) as [string, string, string, string?];
 const options = JSON.parse(given) as CaseOptions;
 const chosen = caseOf(name, options.batch);
-const { step, session } = await openCase(chosen, Number(threads), options);
+const { engine, step, session } = await openCase(chosen, Number(threads), options);
 /** Megabytes in use on the card: its arena keeps the most that the steps took. */
 const memory = (): number | null => {
   if (options.device !== "cuda") return null;
   const query = ["--query-gpu=memory.used", "--format=csv,noheader,nounits", `--id=${options.deviceId ?? 0}`];
   return Number(execFileSync("nvidia-smi", query, { encoding: "utf8" }));
 };
-const inputs = caseInputs(step);
+const inputs = await engine.upload(caseInputs(step)); // there before the first step, as the peers' are
 for (let i = 0; i < 2; i++) await session.step(inputs, caseScalars);
 /** Seconds of processor time that the whole machine, and this process, have used. */
 const used = async (): Promise<[machine: number, own: number]> => {

@@ -9,6 +9,7 @@ export interface EngineFlags {
   device?: string;
   "device-id"?: number;
   "cuda-libraries"?: string;
+  "cuda-graphs"?: boolean;
   library?: string;
   threads?: number;
 }
@@ -41,6 +42,8 @@ export async function libraryWithProgress(
 /** An engine as --engine, --device, --device-id, --cuda-libraries, --library and --threads ask for. */
 export async function engineFor(flags: EngineFlags, say: (line: string) => void): Promise<NativeEngine> {
   const { device = "auto", engine = "auto", library } = flags;
+  if (flags["cuda-graphs"] && !(device === "cuda" && engine === "portable"))
+    throw new Error("--cuda-graphs captures the step graph on a card: give --device cuda --engine portable with it.");
   if (device === "cuda") return cudaEngine(flags, cudaObstacles(cudaOptions(flags)), say);
   const given = library ?? process.env.DIPTYCH_ORT_LIBRARY;
   if (device === "auto" && engine !== "portable" && !given && installedRuntimes().some((r) => r.device === "cuda")) {
@@ -54,6 +57,7 @@ export async function engineFor(flags: EngineFlags, say: (line: string) => void)
 export const cudaOptions = (flags: EngineFlags): CudaOptions => ({
   deviceId: flags["device-id"],
   libraries: flags["cuda-libraries"],
+  graphs: flags["cuda-graphs"],
 });
 
 /** Nothing is fetched for a machine that cannot use it. */

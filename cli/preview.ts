@@ -30,13 +30,15 @@ export async function preview(
         centred(image, 1, 1),
         ...Array.from({ length: count }, (_, i) => draw(random(seed, "preview", spec.name, i), image, view)),
       ];
-      const { [view.name]: tiles } = await aug.batch(
+      const tiles = await aug.each(
         draws.map(() => image),
-        [view],
-        (_view, _copy, i) => draws[i]!,
+        view,
+        (i) => draws[i]!,
       );
+      const { data } = await tiles.read();
+      tiles.release();
       const area = recipe.data.channels * view.size * view.size;
-      return draws.map((_, i) => (tiles!.data as Float32Array).subarray(i * area, (i + 1) * area));
+      return draws.map((_, i) => (data as Float32Array).subarray(i * area, (i + 1) * area));
     }),
   );
   await writeFile(out, await encodePng(sheet(rows, recipe.data.size, recipe.data.channels)));

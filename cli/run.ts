@@ -18,7 +18,7 @@ import { eventFile } from "../src/tfevents.js";
 import { augmenter, type Augmenter } from "../src/data/augmenter.js";
 import { limited, type Dataset, type Image } from "../src/data/index.js";
 import { loader } from "../src/data/loader.js";
-import type { TrainingSession } from "../src/engines/index.js";
+import { releaseAll, type Residents, type TrainingSession } from "../src/engines/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
 import type { Device, Dialect, Node } from "../src/onnx/graph.js";
 import { withoutCudaKernel } from "../src/ops/cuda.js";
@@ -222,7 +222,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   const views = viewsOf(recipe);
   if (data.length < imagesPerStep(recipe)) throw new Error(tooLarge(recipe, data.length));
   const remark = engine.device === "cpu" && onCpu(recipe.precision);
-  const step = stepOf(recipe, engine.name, engine.device);
+  const step = stepOf(recipe, engine.dialect, engine.device);
 
   // folder: made once there is something to train, and to train on
   await mkdir(join(out, "checkpoints"), { recursive: true });
@@ -267,7 +267,7 @@ export async function pretrain(o: RunOptions): Promise<RunResult> {
   });
   const aug = augmenter(engine, (view) => augmentation(view, recipe.pixels));
   const { epoch, batch, inner } = saved?.progress ?? { epoch: 0, batch: 0, inner: 0 };
-  const batches = prepared(recipe, views, feed.from(epoch, batch), inner, aug);
+  const batches = prepared(engine, recipe, views, feed.from(epoch, batch), inner, aug);
   const stepsPerBatch = stepsPerBatchOf(recipe);
   const stepsPerEpoch = feed.batchesPerEpoch * stepsPerBatch;
   const total = stepsPerEpoch * recipe.epochs;
@@ -404,10 +404,11 @@ const encoderTensors = (recipe: Recipe, tensors: Tensors): Tensors =>
   below(methods[recipe.method.name].encoder, tensors);
 
 /**
- * The images of an update → views and draws of each of its batches, all a function of (seed, step). Where the method takes several
- * steps on the same images, their views stay; the first images go on at their step `startInner`.
+ * The images of an update → views and draws of each of its batches, all a function of (seed, step), brought to where the step computes.
+ * Where the method takes several steps on the same images, their views stay; the first images go on at their step `startInner`.
  */
 async function* prepared(
+  engine: NativeEngine,
   recipe: Recipe,
   views: readonly ViewSpec[],
   batches: AsyncIterable<{ epoch: number; batch: number; indices: number[]; images: Image[] }>,
@@ -430,17 +431,19 @@ async function* prepared(
           ),
         ]),
       );
-      const inputs = await aug.batch(own, views, (view, copy, k) => shown[view.name]![copy]![k]!);
-      return { shown, inputs };
+      const there = await aug.batch(own, views, (view, copy, k) => shown[view.name]![copy]![k]!);
+      return { shown, there };
     };
     const kept = new Map<number, Awaited<ReturnType<typeof viewed>>>();
     for (; inner < stepsPerBatch; inner++)
       for (let first = 0; first < images.length; first += batchSize) {
-        const { shown, inputs } = kept.get(first) ?? (await viewed(first));
-        if (stepsPerBatch > 1) kept.set(first, { shown, inputs });
+        const { shown, there } = kept.get(first) ?? (await viewed(first));
+        if (stepsPerBatch > 1) kept.set(first, { shown, there });
         const at = { inner, views: shown };
-        const own = method.draw?.(random(seed, "draw", epoch, batch, first), options, batchSize, at);
-        yield { epoch, batch, inner, inputs: { ...inputs, ...own } };
+        const drawn = method.draw?.(random(seed, "draw", epoch, batch, first), options, batchSize, at);
+        const own = await engine.upload(drawn ?? {});
+        const spent: Residents = inner === stepsPerBatch - 1 ? { ...there, ...own } : own;
+        yield { epoch, batch, inner, inputs: { ...there, ...own }, release: () => releaseAll(spent) };
       }
     inner = 0;
   }

@@ -4,7 +4,7 @@ import type { EncoderInfo } from "../graphs/encoder.js";
 import { readModel } from "../src/onnx/model.js";
 import { augmenter } from "../src/data/augmenter.js";
 import { readImage, type Dataset, type Image } from "../src/data/dataset.js";
-import type { Engine } from "../src/engines/index.js";
+import type { Engine, Resident } from "../src/engines/index.js";
 import { dtypes, zeros, type Tensor } from "../src/tensor.js";
 import { channelCounts, statisticsOf, type Channels, type Statistics, type ViewSpec } from "../src/views.js";
 
@@ -86,11 +86,11 @@ const square = (p: Preprocessing): ViewSpec => ({
 
 /** Centre crops of images i… as [B,C,S,S]. */
 export type ImageBatches = (
-  visit: (start: number, images: Tensor) => Promise<void>,
+  visit: (start: number, images: Resident) => Promise<void>,
   progress?: (done: number) => void,
 ) => Promise<void>;
 
-/** Batches of images, decoded while the previous batch is looked at; `place` says what of image i is shown: its centre. */
+/** Batches of images where the engine computes, decoded while the previous batch is looked at and released after; `place` says what of image i is shown: its centre. */
 export function imageBatches(
   engine: Engine,
   data: Dataset,
@@ -101,18 +101,17 @@ export function imageBatches(
   return async (visit, progress) => {
     const view = square(p);
     const aug = augmenter(engine, () => augmentation(view, "float"));
-    const load = async (start: number): Promise<Tensor> => {
+    const load = async (start: number): Promise<Resident> => {
       const count = Math.min(batchSize, data.length - start);
       const images = await Promise.all(Array.from({ length: count }, (_, i) => readImage(data, start + i)));
-      const { image } = await aug.batch(images, [view], (_view, _copy, i) => place(images[i]!, start + i));
-      return { ...image!, shape: image!.shape.slice(1) };
+      return aug.each(images, view, (i) => place(images[i]!, start + i));
     };
     let next = load(0);
     for (let start = 0; start < data.length; start += batchSize) {
       const images = await next;
       next = start + batchSize < data.length ? load(start + batchSize) : Promise.resolve(images);
       next.catch(() => undefined);
-      await visit(start, images);
+      await visit(start, images).finally(() => images.release());
       progress?.(Math.min(data.length, start + batchSize));
     }
     aug.release();
@@ -133,7 +132,9 @@ export async function extractFeatures(
   let out: Features | undefined;
   try {
     await batches(async (start, images) => {
-      for (const { from, count, part } of parts(images, batch)) {
+      const fed =
+        batch === undefined ? [{ from: 0, count: images.shape[0]!, part: images }] : parts(await images.read(), batch);
+      for (const { from, count, part } of fed) {
         const { [output]: f } = await session.run({ [session.inputs[0]!]: part }, [output]);
         const rows = f!.shape.length === 2 ? f! : spatialMeans(f!);
         const width = rows.shape[1]!;
@@ -147,10 +148,9 @@ export async function extractFeatures(
   return out!;
 }
 
-/** A batch in parts of `size` images, the last one filled up with black ones; whole where the size is free. */
-function* parts(images: Tensor, size: number | undefined): Generator<{ from: number; count: number; part: Tensor }> {
+/** A batch in parts of `size` images, the last one filled up with black ones. */
+function* parts(images: Tensor, size: number): Generator<{ from: number; count: number; part: Tensor }> {
   const [length, ...image] = images.shape as [number, ...number[]];
-  if (size === undefined) return yield { from: 0, count: length, part: images };
   const pixels = image.reduce((a, b) => a * b, 1);
   for (let from = 0; from < length; from += size) {
     const part = zeros("float32", [size, ...image]);
@@ -180,17 +180,16 @@ export async function pixelFeatures(
   std: readonly number[],
 ): Promise<Features> {
   let out: Features | undefined;
-  await batches((start, images) => {
+  await batches(async (start, images) => {
     const [b, c, h, w] = images.shape as [number, number, number, number];
     const width = c * h * w;
     out ??= { data: new Float32Array(length * width), length, width };
     const area = h * w;
-    const data = images.data as Float32Array;
+    const data = (await images.read()).data as Float32Array;
     for (let i = 0; i < b * width; i++) {
       const channel = Math.floor(i / area) % c;
       out.data[start * width + i] = (data[i]! - mean[channel]!) / std[channel]!;
     }
-    return Promise.resolve();
   });
   return out!;
 }

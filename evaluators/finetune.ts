@@ -6,6 +6,7 @@ import { scoresModel } from "../graphs/places.js";
 import { classifierModel, finetuneStep } from "../graphs/finetune.js";
 import { augmenter } from "../src/data/augmenter.js";
 import { loader } from "../src/data/loader.js";
+import { releaseAll } from "../src/engines/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
 import { random, type Random } from "../src/random.js";
 import { scalar, zeros, type Tensors } from "../src/tensor.js";
@@ -61,7 +62,7 @@ export const finetune: Evaluator<FinetuneOptions> = {
     const { info, tensors } = network!;
     const [learn, asked] = subject.test ? [subject.train, subject.test] : heldOut(subject.train, o.seed);
     const step = finetuneStep({
-      dialect: engine.name,
+      dialect: engine.dialect,
       info,
       classes: classes.length,
       batchSize: Math.min(o.batchSize, learn.images.length),
@@ -151,7 +152,8 @@ async function* mixedBatches(
       );
       const own = Int32Array.from(indices, (i) => labels[i]!);
       const mix = mixing(random(o.seed, "mix", epoch, batch), size, o);
-      yield { epoch, batch, inner: 0, inputs: { ...views, labels: vector(own), ...mix } };
+      const inputs = { ...views, labels: vector(own), ...mix };
+      yield { epoch, batch, inner: 0, inputs, release: () => releaseAll(views) };
     }
     throw new Error("The batches ended.");
   } finally {

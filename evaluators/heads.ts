@@ -1,7 +1,7 @@
 /** Linear heads on frozen features: scaled, trained and scored as graphs on the engine. */
 import { headScoresModel, scalingModel, type Scaling } from "../graphs/probe.js";
 import { packageStep } from "../src/artifacts/index.js";
-import type { Engine, TrainingSession } from "../src/engines/index.js";
+import type { Engine, Residents, TrainingSession } from "../src/engines/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
 import { initialTensors, type TrainingStep } from "../src/step.js";
 import type { Tensor, Tensors } from "../src/tensor.js";
@@ -22,6 +22,10 @@ export const openStep = (
   given: Tensors = {},
 ): Promise<TrainingSession> =>
   engine.trainingSession(packageStep(step, initialTensors(step, seed, given), [engine.name]));
+
+/** Rows that every step reads, brought to where it computes. */
+export const uploaded = (engine: Engine, { features, labels }: Labelled): Promise<Residents> =>
+  engine.upload({ features: matrix(features), labels: vector(labels) });
 
 /** The rows of each set scaled; mean and deviation are those of the first. */
 export async function scaled(engine: Engine, sets: readonly Labelled[], scaling: Scaling): Promise<Labelled[]> {

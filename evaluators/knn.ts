@@ -1,6 +1,6 @@
 /** k-nearest neighbours on frozen features (Wu et al., CVPR 2018, arXiv 1805.01978), run as a graph on the engine. */
 import { knnModel } from "../graphs/knn.js";
-import type { Engine } from "../src/engines/index.js";
+import { releaseAll, type Engine } from "../src/engines/index.js";
 import { zeros, type Tensor } from "../src/tensor.js";
 import { accuracyOf, type Accuracy, type Evaluator, type Labelled } from "./evaluator.js";
 import { matrix, normalizeRows, vector } from "./features.js";
@@ -39,7 +39,7 @@ export async function nearest(
   normalizeRows(bank.features);
   if (!leaveOneOut) normalizeRows(asked.features);
   const session = await engine.session(knnModel({ bank: n, width, classes, k, temperature, vote, leaveOneOut }));
-  const fixed = { bank: matrix(bank.features), bankLabels: vector(bank.labels) };
+  const fixed = await engine.upload({ bank: matrix(bank.features), bankLabels: vector(bank.labels) });
   const chunk = Math.min(512, Math.max(8, Math.floor(blockSize / n)));
   const places = new Float32Array(asked.features.length * k.length);
   try {
@@ -57,6 +57,7 @@ export async function nearest(
       places.set(out.places!.data as Float32Array, start * k.length);
     }
   } finally {
+    releaseAll(fixed);
     session.release();
   }
   return k.map((_, column) => accuracyOf(places, column, k.length));

@@ -1,13 +1,13 @@
 /** The linear probe: one softmax layer on frozen features by SGD, a sweep over learning rates in one pass. */
 import { scalings, sgdHeadsStep, type Scaling } from "../graphs/probe.js";
 import { epochOrder } from "../src/data/loader.js";
+import { releaseAll, type Residents } from "../src/engines/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
 import type { Schedule } from "../src/schedules.js";
 import { zeros, type Tensor } from "../src/tensor.js";
 import { train, type Prepared } from "../src/train.js";
 import type { Evaluator, Labelled, Metrics } from "./evaluator.js";
-import { matrix, vector } from "./features.js";
-import { bestOf, openStep, scaled, scoreHeads, type Heads } from "./heads.js";
+import { bestOf, openStep, scaled, scoreHeads, uploaded, type Heads } from "./heads.js";
 import { dividedByClass, inEveryView, rowsAt, shareOf, trainTestAndShown } from "./split.js";
 
 export interface LinearOptions {
@@ -129,7 +129,7 @@ async function fitted(
   const batchSize = Math.min(o.batchSize, length);
   const { momentum, weightDecay } = o;
   const step = sgdHeadsStep({
-    dialect: engine.name,
+    dialect: engine.dialect,
     rows: all,
     width,
     classes,
@@ -145,10 +145,11 @@ async function fitted(
     const tensors = session.tensors();
     return { weight: tensors["heads.weight"]!, bias: tensors["heads.bias"]! };
   };
+  const fixed = await uploaded(engine, rows);
   try {
     await train({
       session,
-      batches: batchesOf(rows, batchSize, o),
+      batches: batchesOf(fixed, length, batchSize, o),
       scalars: { lr: schedules[o.schedule](o.epochs) },
       startStep: 0,
       stepsPerEpoch: Math.floor(length / batchSize),
@@ -157,18 +158,18 @@ async function fitted(
     });
     return heads();
   } finally {
+    releaseAll(fixed);
     session.release();
   }
 }
 
 /** Row numbers of each batch, in the loader's order, an epoch on each view in turn; what does not fill a batch is left to the next epoch's order. */
 async function* batchesOf(
-  { features, labels }: Labelled,
+  fixed: Residents,
+  n: number,
   batchSize: number,
   { seed, views }: LinearOptions,
 ): AsyncGenerator<Prepared, never> {
-  const fixed = { features: matrix(features), labels: vector(labels) };
-  const n = features.length / views;
   for (let epoch = 0; ; epoch++) {
     const order = epochOrder(seed, epoch, n);
     const first = (epoch % views) * n;

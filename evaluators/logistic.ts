@@ -1,10 +1,10 @@
 /** Multinomial logistic regression on frozen features by L-BFGS, a sweep over the penalty in one pass. */
 import { logisticStep, scalings, type Scaling } from "../graphs/probe.js";
+import { releaseAll } from "../src/engines/index.js";
 import type { NativeEngine } from "../src/engines/native/index.js";
 import { zeros } from "../src/tensor.js";
 import type { Evaluator, Labelled } from "./evaluator.js";
-import { matrix, vector } from "./features.js";
-import { bestOf, openStep, scaled, scoreHeads, type Heads } from "./heads.js";
+import { bestOf, openStep, scaled, scoreHeads, uploaded, type Heads } from "./heads.js";
 import { heldOutShare } from "./linear.js";
 import { dividedByClass, rowsAt, shareOf, trainAndTest } from "./split.js";
 
@@ -62,14 +62,14 @@ async function chosenPenalty(engine: NativeEngine, all: Labelled, classes: numbe
 /** One head for each C, and the largest partial derivative that is left. */
 export async function fittedLogistic(
   engine: NativeEngine,
-  { features, labels }: Labelled,
+  rows: Labelled,
   classes: number,
   c: readonly number[],
   { maxSteps, tolerance }: LogisticFitOptions,
 ): Promise<{ heads: Heads; slope: number }> {
-  const { length: n, width } = features;
+  const { length: n, width } = rows.features;
   const step = logisticStep({
-    dialect: engine.name,
+    dialect: engine.dialect,
     rows: n,
     width,
     classes,
@@ -77,8 +77,8 @@ export async function fittedLogistic(
     memory: 10,
   });
   const session = await openStep(engine, step, 0);
+  const feeds = await uploaded(engine, rows);
   try {
-    const feeds = { features: matrix(features), labels: vector(labels) };
     let slope = Infinity;
     for (let i = 0; i < maxSteps && slope > tolerance; i++) {
       const { applied } = await session.step(feeds, {});
@@ -87,6 +87,7 @@ export async function fittedLogistic(
     }
     return { heads: divided(session.tensors().at!.data as Float32Array, c.length, classes, width), slope };
   } finally {
+    releaseAll(feeds);
     session.release();
   }
 }

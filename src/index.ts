@@ -25,8 +25,18 @@ export { packageStep, readArtifacts, writeArtifacts, type Artifacts, type Manife
 export { readCheckpoint, writeCheckpoint } from "./artifacts/odtc.js";
 export { readPth, writePth, type Checkpoint } from "./artifacts/pth.js";
 export { readSafetensors, writeSafetensors } from "./artifacts/safetensors.js";
-export { openEngine, type EngineOptions, type NativeEngine } from "./engines/native/index.js";
-export type { Engine, Session, SessionOptions, TrainingSession } from "./engines/index.js";
+export { openEngine, type CudaOptions, type EngineOptions, type NativeEngine } from "./engines/native/index.js";
+export {
+  releaseAll,
+  type Engine,
+  type Feed,
+  type Feeds,
+  type Resident,
+  type Residents,
+  type Session,
+  type SessionOptions,
+  type TrainingSession,
+} from "./engines/index.js";
 export { install, installedRuntimes, portableLibrary, trainingLibrary, type RuntimeOptions } from "./runtimes.js";
 export { train, type Prepared, type StepReport, type TrainOptions } from "./train.js";
 export { imagenetStatistics, type ViewSpec } from "./views.js";

@@ -1,7 +1,6 @@
 /** The loop: batches in, steps, hooks at steps and epochs. It knows no method and no evaluator. */
-import type { TrainingSession } from "./engines/index.js";
+import type { Feeds, TrainingSession } from "./engines/index.js";
 import { scheduled, type Horizon, type Schedule } from "./schedules.js";
-import type { Tensors } from "./tensor.js";
 
 /** A batch that is ready for the step: one of those that make an update. */
 export interface Prepared {
@@ -9,7 +8,9 @@ export interface Prepared {
   batch: number;
   /** Step on this batch, from 0: a method may take several. */
   inner: number;
-  inputs: Tensors;
+  inputs: Feeds;
+  /** Called when the step is done with the inputs, or will not see them. */
+  release?: () => void;
 }
 
 export interface StepReport {
@@ -57,40 +58,47 @@ export async function train(o: TrainOptions): Promise<number> {
     return next;
   };
   let upcoming = fetched();
-  while (step < total && !o.stopping?.()) {
-    const scalars = Object.fromEntries(Object.entries(o.scalars).map(([name, s]) => [name, scheduled(s, step, o)]));
-    let [batch, applied]: [Prepared?, boolean?] = [];
-    let [stepMs, waitMs] = [0, 0];
-    while (applied === undefined) {
-      // the next batch is prepared while this one runs
-      const waiting = performance.now();
-      batch = ((await upcoming) as { value: Prepared }).value;
-      const started = performance.now();
-      upcoming = fetched();
-      ({ applied } = await o.session.step(batch.inputs, scalars));
-      waitMs += started - waiting;
-      stepMs += performance.now() - started;
-    }
-    step++;
+  try {
+    while (step < total && !o.stopping?.()) {
+      const scalars = Object.fromEntries(Object.entries(o.scalars).map(([name, s]) => [name, scheduled(s, step, o)]));
+      let [batch, applied]: [Prepared?, boolean?] = [];
+      let [stepMs, waitMs] = [0, 0];
+      while (applied === undefined) {
+        // the next batch is prepared while this one runs
+        const waiting = performance.now();
+        batch = ((await upcoming) as { value: Prepared }).value;
+        const started = performance.now();
+        upcoming = fetched();
+        ({ applied } = await o.session.step(batch.inputs, scalars).finally(batch.release));
+        waitMs += started - waiting;
+        stepMs += performance.now() - started;
+      }
+      step++;
 
-    refused = applied ? 0 : refused + 1;
-    if (refused > (o.patience ?? 10))
-      throw new Error(
-        `${refused} steps in a row had a gradient that is not finite (the last at step ${step}). Lower the learning rate, or clip with optimizer.clipNorm.`,
-      );
-    const { epoch, batch: index, inner } = batch!;
-    await o.onStep?.({
-      step,
-      epoch,
-      batch: index,
-      inner,
-      scalars,
-      metrics: o.session.metrics(),
-      applied,
-      stepMs,
-      waitMs,
-    });
-    if (step % o.stepsPerEpoch === 0) await o.onEpoch?.(step / o.stepsPerEpoch, step);
+      refused = applied ? 0 : refused + 1;
+      if (refused > (o.patience ?? 10))
+        throw new Error(
+          `${refused} steps in a row had a gradient that is not finite (the last at step ${step}). Lower the learning rate, or clip with optimizer.clipNorm.`,
+        );
+      const { epoch, batch: index, inner } = batch!;
+      await o.onStep?.({
+        step,
+        epoch,
+        batch: index,
+        inner,
+        scalars,
+        metrics: o.session.metrics(),
+        applied,
+        stepMs,
+        waitMs,
+      });
+      if (step % o.stepsPerEpoch === 0) await o.onEpoch?.(step / o.stepsPerEpoch, step);
+    }
+  } finally {
+    void upcoming?.then(
+      ({ value }) => (value as Prepared).release?.(),
+      () => undefined, // a batch that nobody needs any more
+    );
   }
   return step;
 }

@@ -124,6 +124,10 @@ describe("errors about a device", () => {
     ],
     [`${parse}CUDA failure 100: no CUDA-capable device is detected ; GPU=-1`, /^There is no CUDA device to run on\./],
     ["CUDA failure 101: invalid device ordinal ; GPU=0", /^There is no CUDA device of that number\./],
+    [
+      "This session cannot use the graph capture feature as requested by the user  as all compute graph nodes have not been partitioned to the CUDAExecutionProvider",
+      /^A CUDA graph holds nodes of the card alone\. diptych build --device cuda lists/,
+    ],
     ["CUDA failure 2: out of memory ; GPU=0", /^The memory of the device is not enough\. Lower the batch/],
     [
       "[ONNXRuntimeError] : 1 : FAIL : Failed to load library /x/libonnxruntime_providers_cuda.so with error: libcudnn.so.9: cannot open shared object file: No such file or directory",
@@ -171,6 +175,13 @@ describe("--device", () => {
       /There is no NVIDIA driver on this machine\. Install driver 580 or newer\.$/,
     );
   });
+  it("wants the card and the step graph for --cuda-graphs", async () => {
+    for (const flags of [{}, { device: "cuda" }, { engine: "portable" }])
+      await assert.rejects(
+        engineFor({ ...flags, "cuda-graphs": true }, () => undefined),
+        /give --device cuda --engine portable with it/,
+      );
+  });
   it("cuda on a library without CUDA says how to get one", () => {
     assert.throws(
       () => openEngine({ library, name: "training", device: "cuda" }),
@@ -214,6 +225,10 @@ describe("the CUDA provider", () => {
     assert.equal(providerOptions({}).use_tf32, "0");
     assert.equal(providerOptions({ tf32: true }).use_tf32, "1");
   });
+  it("captures graphs only in the sessions that are told to", () => {
+    assert.equal(providerOptions({ graphs: true }).enable_cuda_graph, undefined);
+    assert.equal(providerOptions({}, true).enable_cuda_graph, "1");
+  });
 
   /** Opens a session on the real provider with options, in a process of its own: what went wrong. */
   function opening(library: string, options: object): string {
@@ -221,12 +236,12 @@ describe("the CUDA provider", () => {
     const program = `
       import { openApi } from ${at("engines/native/api.js")};
       import { loadCudaLibraries } from ${at("engines/native/cuda.js")};
-      import { openSession } from ${at("engines/native/session.js")};
+      import { openModel } from ${at("engines/native/session.js")};
       import { Identity, input, toModel } from ${at("index.js")};
       loadCudaLibraries();
       const x = input("x", "float32", [2]);
       const model = toModel({ inputs: [x], outputs: { y: Identity(x) } });
-      await openSession(openApi(${JSON.stringify(library)}), model, { threads: 1, cuda: ${JSON.stringify(options)} })
+      await openModel(openApi(${JSON.stringify(library)}), model, { threads: 1, cuda: ${JSON.stringify(options)} })
         .catch((error) => console.log(error.message));`;
     const { stdout } = spawnSync(process.execPath, ["--input-type=module", "-e", program], { encoding: "utf8" });
     return stdout.trim();

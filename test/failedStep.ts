@@ -19,12 +19,17 @@ export const failingAt = (engine: NativeEngine, at: number): NativeEngine => ({
   },
 });
 
-/** Runs the sample recipe, made small by settings, until it fails: the error, what was said, and the step of the checkpoint that is left. */
+/** The sample recipe, made small. */
+export const smallSample = (settings: readonly string[]) => {
+  const small = ["data.limit=64", "data.size=32", "batchSize=16", "epochs=2", "backbone.width=8", ...settings];
+  return resolveRecipe(withSettings(recipes.sample.recipe, small));
+};
+
+/** Runs it until it fails: the error, what was said, and the step of the checkpoint that is left. */
 export async function failedRun(engine: NativeEngine, out: string, settings: readonly string[] = []) {
   const said: string[] = [];
-  const small = ["data.limit=64", "data.size=32", "batchSize=16", "epochs=2", "backbone.width=8", ...settings];
   const error = await pretrain({
-    recipe: resolveRecipe(withSettings(recipes.sample.recipe, small)),
+    recipe: smallSample(settings),
     recipeName: "sample",
     out,
     engine,

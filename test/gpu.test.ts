@@ -38,6 +38,7 @@ describe("npm run gpu", () => {
       /^mocov2, .*fp32, training/,
       /^aps, .*fp16/,
       /portable/,
+      /captured/,
       /^resume$/,
       /^out of memory$/,
     ])
@@ -182,7 +183,12 @@ describe("the checks of npm run gpu", () => {
   it("find a device whose steps are off", async () => {
     const engine = await wrong();
     const cases = stepCases(["fp32"], ["mocov2"]).filter((c) => c.engine === "training" && c.network === "vit");
-    const [check] = await checkSteps({ training: engine, portable: engine }, await trainingEngine(), cases, 1);
+    const [check] = await checkSteps(
+      { training: engine, portable: engine, captured: engine },
+      await trainingEngine(),
+      cases,
+      1,
+    );
     assert.match(check!.failed.join(), /step 0: loss is off by/);
   });
   it("find a session that does not take up what it is given", async () => {

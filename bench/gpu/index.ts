@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import type { Precision } from "../../graphs/precision.js";
 import type { EngineName } from "../../src/engines/index.js";
 import { cudaObstacles, driverSentence, readDriver } from "../../src/engines/native/cuda.js";
-import { openEngine, type NativeEngine } from "../../src/engines/native/index.js";
+import { openEngine, type CudaOptions, type NativeEngine } from "../../src/engines/native/index.js";
 import { oneOf } from "../../src/names.js";
 import type { Device } from "../../src/onnx/graph.js";
 import { trainingLibrary } from "../../src/runtimes.js";
@@ -129,17 +129,24 @@ async function main(device: Device): Promise<void> {
     device === "cuda" ? asAsked : tiny;
   const threads = device === "cuda" ? availableParallelism() : 1;
   const library = await trainingLibrary({ device, announce: say });
-  const open = (name: EngineName, where: Device, memoryLimit?: number) =>
-    openEngine({ library, name, device: where, cuda: { ...cuda, memoryLimit }, threads });
-  const engines = { training: open("training", device), portable: open("portable", device) };
-  const cpu = open("training", "cpu");
+  const open = (name: EngineName, more: CudaOptions = {}) =>
+    openEngine({ library, name, device, memory: "device", cuda: { ...cuda, ...more }, threads });
+  const engines = {
+    training: open("training"),
+    portable: open("portable"),
+    captured: open("portable", { graphs: true }),
+  };
+  const cpu = openEngine({ library, name: "training", threads });
 
   say(`op rules on ${device} against the CPU`);
   const checks = [await checkRules(engines.training, cpu, every)];
   say(`${steps} steps of ${methods.join(", ")}`);
   checks.push(...(await checkSteps(engines, cpu, stepCases(precisions, methods), steps)));
   say("resuming, and running out of memory");
-  checks.push(await checkResume(engines.training), await checkMemory(engines.training, open("training", device, 1e9)));
+  checks.push(
+    await checkResume(engines.training),
+    await checkMemory(engines.training, open("training", { memoryLimit: 1e9 })),
+  );
   if (flags.knn) {
     say("kNN of runs in 16 bits against fp32");
     checks.push(...(await checkKnn(engines.training, { precisions, seeds: [0, 1, 2], settings: ["epochs=20"] })));

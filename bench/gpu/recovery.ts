@@ -13,7 +13,7 @@ import { checking, type Check } from "./check.js";
 export async function checkResume(engine: NativeEngine): Promise<Check> {
   const check = checking("resume");
   await check.attempt("resume", async () => {
-    const step = tinyStep("mocov2", engine.name, "vit", "sgd", { device: engine.device });
+    const step = tinyStep("mocov2", engine.dialect, "vit", "sgd", { device: engine.device });
     const open = () => engine.trainingSession(packageStep(step, initialTensors(step, 3), [engine.name]));
     const [whole, rest] = [await open(), await open()];
     for (let t = 0; t < 4; t++) {

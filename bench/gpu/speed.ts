@@ -40,6 +40,7 @@ export interface SpeedOptions extends Omit<CaseOptions, "precision" | "engine" |
 const packagings = {
   "training artifacts": { engine: "training" },
   "step graph": { engine: "portable" },
+  "step graph, CUDA graphs": { engine: "portable", graphs: true },
 } as const satisfies Record<string, CaseOptions>;
 
 /** PyTorch's ways: arguments of python/gpu_bench.py. */

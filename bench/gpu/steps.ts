@@ -2,7 +2,7 @@
 import { methods, type MethodName } from "../../graphs/methods/index.js";
 import type { Precision } from "../../graphs/precision.js";
 import { packageStep } from "../../src/artifacts/index.js";
-import type { EngineName } from "../../src/engines/index.js";
+import { releaseAll, type EngineName } from "../../src/engines/index.js";
 import type { NativeEngine } from "../../src/engines/native/index.js";
 import { initialTensors } from "../../src/step.js";
 import { tinyInputs, tinyScalars, tinyStep, type TinyNetwork } from "../../test/tinyRun.js";
@@ -20,15 +20,18 @@ export interface StepCase {
   method: MethodName;
   network: TinyNetwork;
   precision: Precision;
-  engine: EngineName;
+  engine: DeviceEngine;
 }
 
-/** What a device can run: both packagings in fp32, the default one in the other precisions; bf16 on ViTs. */
+/** Both packagings, and the step graph captured. */
+export type DeviceEngine = EngineName | "captured";
+
+/** What a device can run: all packagings in fp32, the default one in the other precisions; bf16 on ViTs. */
 export function stepCases(precisions: readonly Precision[], only: readonly MethodName[]): StepCase[] {
   return only.flatMap((method) =>
     precisions.flatMap((precision) => {
       const networks = method === "aps" || precision === "bf16" ? (["vit"] as const) : (["geluResnet", "vit"] as const);
-      const engines = precision === "fp32" ? (["training", "portable"] as const) : (["training"] as const);
+      const engines: DeviceEngine[] = precision === "fp32" ? ["training", "portable", "captured"] : ["training"];
       return networks.flatMap((network) => engines.map((engine) => ({ method, network, precision, engine })));
     }),
   );
@@ -36,7 +39,7 @@ export function stepCases(precisions: readonly Precision[], only: readonly Metho
 export const allMethods = Object.keys(methods) as MethodName[];
 
 export async function checkSteps(
-  device: Record<EngineName, NativeEngine>,
+  device: Record<DeviceEngine, NativeEngine>,
   cpu: NativeEngine,
   cases: readonly StepCase[],
   steps: number,
@@ -47,7 +50,7 @@ export async function checkSteps(
     const check = checking(`${method}, ${network}, ${precision}, ${engine}: ${steps} steps`);
     await check.attempt(method, async () => {
       const open = (on: NativeEngine, own: Precision) => {
-        const step = tinyStep(method, on.name, network, "sgd", {
+        const step = tinyStep(method, on.dialect, network, "sgd", {
           device: on.device,
           precision: own,
           lossScale: { start: 1024 },
@@ -59,7 +62,9 @@ export async function checkSteps(
       for (let t = 0; t < steps; t++) {
         there.load(here.tensors());
         const inputs = tinyInputs(method, t);
-        const { applied } = await there.step(inputs, tinyScalars);
+        const fed = await device[engine].upload(inputs);
+        const { applied } = await there.step(fed, tinyScalars);
+        releaseAll(fed);
         await here.step(inputs, tinyScalars);
         check.expect(applied === true, `Step ${t} was not applied.`);
         const [a, b] = [there.metrics(), here.metrics()];

@@ -40,6 +40,9 @@ export default class Pretrain extends Base {
       description:
         "start from weights: .pth, .safetensors or .onnx of ours, torchvision, timm, detectron2, or the authors' checkpoint",
     }),
+    "cuda-graphs": Flags.boolean({
+      description: "with --device cuda --engine portable: the step is captured once, and launched whole from then on",
+    }),
     resume: Flags.boolean({ description: "continue --out, or the newest run of RECIPE" }),
     "dry-run": Flags.boolean({ description: "print the resolved recipe, views, parameters and memory, and stop" }),
   };

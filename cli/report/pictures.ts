@@ -117,7 +117,7 @@ async function mapped(
     p,
   )(async (_, images) => {
     const { map } = await session.run({ [session.inputs[0]!]: images }, ["map"]);
-    out = [images, map!];
+    out = [await images.read(), map!];
   });
   return out!;
 }

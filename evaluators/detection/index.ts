@@ -169,7 +169,7 @@ async function trained(
   say: (line: string) => void,
 ): Promise<Tensors> {
   const { sizes, objects } = data.train;
-  const step = stepOf(engine.name, info, data, o);
+  const step = stepOf(engine.dialect, info, data, o);
   const [batchSize, places] = step.inputs[1]!.shape as [number, number];
   const given = Object.fromEntries(Object.entries(tensors).map(([name, t]) => [`backbone.body.${name}`, t]));
   const session = await openStep(engine, step, o.seed, given);

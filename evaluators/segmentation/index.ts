@@ -151,7 +151,16 @@ async function trained(
 ): Promise<Tensors> {
   const { engine, info, segmenter, cutting } = setting;
   const batchSize = Math.min(o.batchSize, data.images.length);
-  const stepOptions = { ...o, ...segmenter, ...cutting.crop, dialect: engine.name, info, batchSize, momentum, ignored };
+  const stepOptions = {
+    ...o,
+    ...segmenter,
+    ...cutting.crop,
+    dialect: engine.dialect,
+    info,
+    batchSize,
+    momentum,
+    ignored,
+  };
   const step = segmentationStep(stepOptions);
   const given = Object.fromEntries(Object.entries(weights).map(([name, t]) => [`backbone.${name}`, t]));
   const session = await openStep(engine, step, o.seed, given);

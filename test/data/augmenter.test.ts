@@ -3,7 +3,7 @@ import { augmentation, draw, type Draw } from "../../graphs/augment.js";
 import { mocoView } from "../../graphs/methods/mocov2.js";
 import { augmenter } from "../../src/data/augmenter.js";
 import type { Image } from "../../src/data/index.js";
-import { openEngine } from "../../src/engines/native/index.js";
+import { openEngine, type EngineOptions } from "../../src/engines/native/index.js";
 import { random } from "../../src/random.js";
 import { bytesOf, sizeOf } from "../../src/tensor.js";
 import { viewOf, type Channels, type Pixels } from "../../src/views.js";
@@ -17,15 +17,22 @@ const images = Array.from({ length: 24 }, (_, i) => noise(40 + 3 * i, 90 - 2 * i
 const view = mocoView(48, { solarize: { p: 0.2 } });
 
 /** The views of images first…first+n−1 as bytes, each drawn by its own number. */
-async function views(pixels: Pixels, threads: number, first: number, n: number): Promise<Uint8Array[]> {
-  const engine = openEngine({ library: (await trainingEngine()).library, name: "training", threads });
+async function views(
+  pixels: Pixels,
+  threads: number,
+  first: number,
+  n: number,
+  memory: EngineOptions["memory"] = "host",
+): Promise<Uint8Array[]> {
+  const engine = openEngine({ library: (await trainingEngine()).library, name: "training", threads, memory });
   const aug = augmenter(engine, (v) => augmentation(v, pixels));
   const { views: out } = await aug.batch(images.slice(first, first + n), [view], (v, copy, i) =>
     draw(random(1, "view", first + i, copy), images[first + i]!, v),
   );
-  aug.release();
+  const all = bytesOf(await out!.read());
+  for (const part of [out!, aug]) part.release();
   const bytes = sizeOf(out!.shape.slice(2)) * 4;
-  return Array.from({ length: 2 * n }, (_, i) => bytesOf(out!).slice(i * bytes, (i + 1) * bytes));
+  return Array.from({ length: 2 * n }, (_, i) => all.slice(i * bytes, (i + 1) * bytes));
 }
 
 describe("views made together", () => {
@@ -39,6 +46,13 @@ describe("views made together", () => {
       }
       assert.deepEqual((await views(pixels, 1, 0, n)).map(Buffer.from), together.map(Buffer.from));
     });
+  it("in a device's memory are those made in the host's", async () => {
+    for (const n of [1, images.length])
+      assert.deepEqual(
+        (await views("float", 2, 0, n, "device")).map(Buffer.from),
+        (await views("float", 1, 0, n)).map(Buffer.from),
+      );
+  });
 });
 
 describe("views of grey images and of images with alpha", () => {
@@ -65,7 +79,7 @@ describe("views of grey images and of images with alpha", () => {
     const { views: out } = await aug.batch([image], [spec], () => d);
     aug.release();
     const size = 4 * spec.size * spec.size;
-    const bytes = bytesOf(out!);
+    const bytes = bytesOf(await out!.read());
     assert.equal(bytes.length, channels * size);
     return Array.from({ length: channels }, (_, c) => Buffer.from(bytes.slice(c * size, (c + 1) * size)));
   }

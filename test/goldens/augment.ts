@@ -87,7 +87,7 @@ async function run(
   const aug = augmenter(engine, (v) => augmentation(v, pixels));
   const { view: out } = await aug.batch([image], [view], () => d);
   aug.release();
-  return out!.data as Float32Array;
+  return (await out!.read()).data as Float32Array;
 }
 
 /** Complaints of one case; undefined: not claimed (u8) or not built yet. */

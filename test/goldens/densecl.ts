@@ -7,7 +7,6 @@ import { rootScope, type Scope } from "../../graphs/scope.js";
 import { trainingStep } from "../../graphs/step.js";
 import { gradients } from "../../src/autodiff.js";
 import { packageStep } from "../../src/artifacts/index.js";
-import { enqueue } from "../../src/engines/native/stateful.js";
 import type { NativeEngine } from "../../src/engines/native/index.js";
 import { input, type Dialect, type Value } from "../../src/onnx/graph.js";
 import { Add, Mul, ReduceMean, ReduceSum, Relu, Reshape } from "../../src/ops/index.js";
@@ -15,6 +14,7 @@ import { scheduled } from "../../src/schedules.js";
 import { initialTensors } from "../../src/step.js";
 import { scalar, tensor, zeros, type Tensor, type Tensors } from "../../src/tensor.js";
 import { evaluate } from "../evaluate.js";
+import { enqueue } from "./queue.js";
 import { flipped, given, type GoldenCase, type GoldenTensor, type Got, type Kind } from "./case.js";
 
 export const dialectOf = (engine: NativeEngine): Dialect => (engine.training ? "training" : "portable");
@@ -44,7 +44,7 @@ export const columns = (t: Tensor): number[] => {
 /** A queue after `rows` were written at `pointer`. */
 export function queueAfter(queue: Tensor, rows: Tensor, pointer: number): Tensor {
   const copy = tensor("float32", queue.shape, queue.data as Float32Array);
-  enqueue({ queue: { tensor: copy }, rows: { tensor: rows } }, pointer / rows.shape[0]!);
+  enqueue(copy, rows, pointer / rows.shape[0]!);
   return copy;
 }
 
@@ -276,7 +276,7 @@ const queue: Kind = async (engine, c) => {
     const keys = c.inputs[`keys${t}`] as GoldenTensor;
     const x = input("x", "float32", keys.shape);
     const { rows } = await evaluate(engine, [x], { rows: l2normalize(x) }, { x: given(keys) });
-    enqueue({ queue: { tensor: ring }, rows: { tensor: rows! } }, t);
+    enqueue(ring, rows!, t);
     pointers.push(((t + 1) * keys.shape[0]!) % ring.shape[0]!);
   }
   return { queue_after: columns(ring), ptr_after_each: pointers };

@@ -6,7 +6,7 @@ import { optimizers } from "../../graphs/optimizers.js";
 import { trainingStep } from "../../graphs/step.js";
 import { gradients } from "../../src/autodiff.js";
 import { packageStep } from "../../src/artifacts/index.js";
-import { enqueue } from "../../src/engines/native/stateful.js";
+import { enqueue } from "./queue.js";
 import type { NativeEngine } from "../../src/engines/native/index.js";
 import { input, type Value } from "../../src/onnx/graph.js";
 import { Relu, Reshape } from "../../src/ops/index.js";
@@ -178,11 +178,8 @@ const queue: Kind = async (engine, c) => {
     const keys = inputsOf(c)[`keys${t}`]!;
     const x = input("x", "float32", keys.shape);
     const { rows } = await evaluate(engine, [x], { rows: l2normalize(x) }, { x: given(keys) });
-    enqueue({ queue: { tensor: ring }, rows: { tensor: rows! } }, t);
-    enqueue(
-      { queue: { tensor: labels }, rows: { tensor: tensor("float32", [o.batch!], Array<number>(o.batch!).fill(t)) } },
-      t,
-    );
+    enqueue(ring, rows!, t);
+    enqueue(labels, tensor("float32", [o.batch!], Array<number>(o.batch!).fill(t)), t);
     pointers.push(((t + 1) * o.batch!) % o.queue_len!);
   }
   return { queue_after: ring.data, queue_labels_after: labels.data, ptr_after_each: pointers };

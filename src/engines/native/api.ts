@@ -4,10 +4,12 @@ import koffi from "koffi";
 import { deviceSentence } from "./cuda.js";
 
 /** An opaque pointer of the library: OrtValue*, OrtSession* … */
-export type Pointer = object | bigint;
+export type Pointer = bigint;
 type Returns = (...args: unknown[]) => unknown;
 interface Callable extends Returns {
   async(...args: unknown[]): void;
+  /** Where the function lies. */
+  readonly address: Pointer;
 }
 
 /** ORT_API_VERSION asked for: both libraries have it, and the tables only grow. */
@@ -37,28 +39,46 @@ const ortApi = {
   SessionGetOutputCount: [31, ["void *", "_Out_ size_t *"]],
   SessionGetInputName: [36, ["void *", "size_t", "void *", OUT]],
   SessionGetOutputName: [37, ["void *", "size_t", "void *", OUT]],
+  CreateRunOptions: [39, [OUT]],
   CreateTensorWithDataAsOrtValue: [49, ["void *", "void *", "size_t", "int64_t *", "size_t", "int", OUT]],
   GetTensorMutableData: [51, ["void *", OUT]],
   GetTensorElementType: [60, ["void *", "_Out_ int *"]],
   GetDimensionsCount: [61, ["void *", "_Out_ size_t *"]],
   GetDimensions: [62, ["void *", "void *", "size_t"]],
   GetTensorTypeAndShape: [65, ["void *", OUT]],
+  CreateMemoryInfo: [68, ["str", "int", "int", "int", OUT]],
   CreateCpuMemoryInfo: [69, ["int", "int", OUT]],
+  MemoryInfoGetName: [71, ["void *", OUT]],
+  AllocatorAlloc: [75, ["void *", "size_t", OUT]],
   AllocatorFree: [76, ["void *", "void *"]],
   GetAllocatorWithDefaultOptions: [78, [OUT]],
   ReleaseStatus: [93, ["void *"], "void"],
+  ReleaseMemoryInfo: [94, ["void *"], "void"],
   ReleaseSession: [95, ["void *"], "void"],
   ReleaseValue: [96, ["void *"], "void"],
+  ReleaseRunOptions: [97, ["void *"], "void"],
   ReleaseTensorTypeAndShapeInfo: [99, ["void *"], "void"],
   ReleaseSessionOptions: [100, ["void *"], "void"],
   SessionEndProfiling: [110, ["void *", "void *", OUT]],
   GetAvailableProviders: [125, [OUT, "_Out_ int *"]],
   AddSessionConfigEntry: [130, ["void *", "str", "str"]],
+  CreateAllocator: [131, ["void *", "void *", OUT]],
+  ReleaseAllocator: [132, ["void *"], "void"],
+  RunWithBinding: [133, ["void *", "void *", "void *"]],
+  CreateIoBinding: [134, ["void *", OUT]],
+  ReleaseIoBinding: [135, ["void *"], "void"],
+  BindInput: [136, ["void *", "str", "void *"]],
+  BindOutput: [137, ["void *", "str", "void *"]],
+  BindOutputToDevice: [138, ["void *", "str", "void *"]],
+  GetBoundOutputValues: [140, ["void *", "void *", OUT, "_Out_ size_t *"]],
+  AddRunConfigEntry: [165, ["void *", "str", "str"]],
   SessionOptionsAppendExecutionProvider_CUDA_V2: [204, ["void *", "void *"]],
   CreateCUDAProviderOptions: [205, [OUT]],
   UpdateCUDAProviderOptions: [206, ["void *", "str *", "str *", "size_t"]],
   ReleaseCUDAProviderOptions: [208, ["void *"], "void"],
   GetTrainingApi: [219, ["uint32_t"], "void *"],
+  /** From 1.23 on: older libraries have nothing there. */
+  SessionGetMemoryInfoForInputs: [380, ["void *", INOUT, "size_t"]],
 } as const satisfies Record<string, readonly [number, readonly Argument[], string?]>;
 
 const trainingApi = {
@@ -101,7 +121,8 @@ export interface Api {
 let serial = 0;
 function entry(table: unknown, index: number, args: readonly Argument[], result = "void *"): Callable {
   const proto = koffi.proto(`ort_${serial++}`, result, args as never);
-  return koffi.decode(koffi.decode(table as never, index * 8, "void *"), proto) as Callable;
+  const address = koffi.decode(table as never, index * 8, "void *") as Pointer;
+  return Object.assign(koffi.decode(address as never, proto) as Callable, { address });
 }
 const bind = <T extends Record<string, readonly [number, readonly Argument[], string?]>>(
   table: unknown,
@@ -185,7 +206,7 @@ function load(library: string): { handle: unknown; table: unknown } {
 
 /** A string that the library allocated, freed here. */
 export function takeString(api: Api, pointer: Pointer): string {
-  const text = koffi.decode(pointer as never, "char", -1) as string;
+  const text = textAt(pointer);
   api.check(api.ort.AllocatorFree(api.allocator, pointer));
   return text;
 }
@@ -195,11 +216,15 @@ export function providers(api: Api): string[] {
   const list: [Pointer | null] = [null];
   const count: [number] = [0];
   api.check(api.ort.GetAvailableProviders(list, count));
-  return Array.from(
-    { length: count[0] },
-    (_, i) => koffi.decode(koffi.decode(list[0] as never, i * 8, "void *"), "char", -1) as string,
-  );
+  return pointersAt(list[0]!, count[0]).map(textAt);
 }
+
+/** The text that lies there, as far as its end. */
+export const textAt = (pointer: Pointer): string => koffi.decode(pointer as never, "char", -1) as string;
+
+/** `n` pointers that lie there. */
+export const pointersAt = (pointer: Pointer, n: number): Pointer[] =>
+  Array.from({ length: n }, (_, i) => koffi.decode(pointer as never, i * 8, "void *") as Pointer);
 
 /** `length` bytes of the library's memory as an ArrayBuffer over it; valid while its owner lives. */
 export const memoryAt = (pointer: Pointer, length: number): ArrayBuffer => koffi.view(pointer as never, length);

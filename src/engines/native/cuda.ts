@@ -16,27 +16,30 @@ export interface CudaOptions {
   cudnnSearch?: "exhaustive" | "heuristic" | "default";
   /** Products of 10 bits in place of 23: off for float32 as the CPU computes it. */
   tf32?: boolean;
+  /**
+   * The step graph of the portable engine is captured once and replayed: one launch a step in place of thousands. Every node has to run on
+   * the card, the step has to be of one batch, and while a session opens nothing else may use the card.
+   */
+  graphs?: boolean;
 }
 
-/** The provider's own names of the options. */
-export const providerOptions = ({
-  deviceId = 0,
-  memoryLimit,
-  arena = "powerOfTwo",
-  cudnnSearch = "exhaustive",
-  tf32 = false,
-}: CudaOptions): Record<string, string> => ({
+/** The provider's own names of the options, for a session that is captured or not. */
+export const providerOptions = (
+  { deviceId = 0, memoryLimit, arena = "powerOfTwo", cudnnSearch = "exhaustive", tf32 = false }: CudaOptions,
+  graphs = false,
+): Record<string, string> => ({
   device_id: String(deviceId),
   ...(memoryLimit !== undefined && { gpu_mem_limit: String(memoryLimit) }),
   arena_extend_strategy: { powerOfTwo: "kNextPowerOfTwo", asRequested: "kSameAsRequested" }[arena],
   cudnn_conv_algo_search: cudnnSearch.toUpperCase(),
   use_tf32: tf32 ? "1" : "0",
+  ...(graphs && { enable_cuda_graph: "1" }),
 });
 
 /** Puts the CUDA provider in front of the CPU's. */
-export function appendCuda(api: Api, sessionOptions: Pointer, options: CudaOptions): void {
+export function appendCuda(api: Api, sessionOptions: Pointer, options: CudaOptions, graphs?: boolean): void {
   const cuda = api.make(api.ort.CreateCUDAProviderOptions);
-  const given = providerOptions(options);
+  const given = providerOptions(options, graphs);
   try {
     api.check(
       api.ort.UpdateCUDAProviderOptions(cuda, Object.keys(given), Object.values(given), Object.keys(given).length),
@@ -145,6 +148,10 @@ const meanings: readonly (readonly [RegExp, string])[] = [
   [
     /Inconsistent device requirements/,
     "A parameter is read on the card and on the CPU. diptych build --device cuda lists the nodes that run on the CPU.",
+  ],
+  [
+    /cannot use the graph capture feature/,
+    "A CUDA graph holds nodes of the card alone. diptych build --device cuda lists those that run on the CPU.",
   ],
   [
     /Failed to load library \S*providers_cuda/,

@@ -1,105 +1,86 @@
 /** A training step as a plain session: parameters and state in, parameters and state out. Any ONNX Runtime runs it. */
 import type { Artifacts } from "../../artifacts/manifest.js";
-import type { Tensors } from "../../tensor.js";
 import type { TrainingSession } from "../index.js";
-import type { Api, Pointer } from "./api.js";
-import { sessionOptions, type Settings } from "./session.js";
-import { copyOf, needed, overwrite, PingPong, Readings, StateSet, stepInputs } from "./stateful.js";
-import { ortTensor } from "./value.js";
+import { textAt, type Api, type Pointer } from "./api.js";
+import { Binding } from "./binding.js";
+import { Carried, trainingSession, type Packaging } from "./carried.js";
+import type { Memory } from "./memory.js";
+import { captured } from "./replay.js";
+import { namesOf, openModel, type Settings } from "./session.js";
+import type { Value } from "./value.js";
 
-export async function openPortable(api: Api, artifacts: Artifacts, settings: Settings): Promise<TrainingSession> {
-  const { manifest, stepModel, initial } = artifacts;
+export async function openPortable(
+  api: Api,
+  memory: Memory,
+  artifacts: Artifacts,
+  settings: Settings,
+): Promise<TrainingSession> {
+  const { stepModel, initial } = artifacts;
   if (!stepModel) throw new Error("These artifacts hold no step_model.onnx; build them for the portable engine.");
-  const options = sessionOptions(api, settings);
-  const out: [Pointer | null] = [null];
+  const session = await openModel(api, stepModel, settings);
+  let carried: Carried | undefined;
   try {
-    await api.call(api.ort.CreateSessionFromArray, api.env, stepModel, stepModel.byteLength, options, out);
-  } finally {
-    api.ort.ReleaseSessionOptions(options);
-  }
-  const session = out[0]!;
-  const parameters = manifest.parameters.map((p) => new PingPong(api, p.name, needed(initial, p.name, p.shape)));
-  const trainable = parameters.filter((_, i) => manifest.parameters[i]!.trainable);
-  const state = new StateSet(api, manifest, initial);
-  const readings = new Readings(api, manifest);
-  const sums = manifest.accumulation?.sums ?? [];
-  const inputNames = [
-    ...manifest.inputs.map((v) => v.name),
-    ...manifest.scalars,
-    ...manifest.parameters.map((p) => p.name),
-    ...manifest.state.map((s) => s.name),
-    ...sums.map((s) => s.name),
-  ];
-  const outputNames = [
-    manifest.loss,
-    ...manifest.metrics,
-    manifest.applied,
-    ...[...manifest.state, ...sums].map((s) => s.output),
-    ...trainable.map((p) => `${p.name}.next`),
-  ];
-  let open = true;
-  let busy = false;
-  const close = (): void => {
+    carried = new Carried(memory, artifacts, { parameters: true });
+    const graph = new StepGraph(api, session, carried);
+    return trainingSession(carried, settings.graphs ? await captured(graph, initial) : graph);
+  } catch (error) {
+    carried?.release();
     api.ort.ReleaseSession(session);
-    for (const p of parameters) p.release();
-    state.release();
-    readings.release();
-  };
+    throw error;
+  }
+}
 
-  return {
-    async step(inputs, scalars) {
-      if (!open || busy) throw new Error(open ? "A step is in flight already." : "This training session is released.");
-      const given = stepInputs(manifest, inputs, scalars).map((v) => ortTensor(api, v));
-      const feeds = [...given, ...parameters.map((p) => p.kept), ...state.inputs()].map((v) => v.pointer);
-      const fetches = [...readings.values, ...state.outputs(), ...trainable.map((p) => p.output(0))].map(
-        (v) => v.pointer,
-      );
-      busy = true;
-      try {
-        await api.call(
-          api.ort.Run,
-          session,
-          null,
-          inputNames,
-          feeds,
-          feeds.length,
-          outputNames,
-          outputNames.length,
-          fetches,
-        );
-        if (!state.complete()) return {};
-        const applied = readings.applied();
-        if (applied) for (const p of trainable) p.advance();
-        state.advance(applied);
-        return { applied };
-      } finally {
-        for (const v of given) v.release();
-        busy = false;
-        if (!open) close();
-      }
-    },
-    metrics: readings.metrics,
-    tensors: (): Tensors => ({
-      ...Object.fromEntries(parameters.map((p) => [p.name, copyOf(p.kept.tensor)])),
-      ...state.tensors(),
-    }),
-    load(tensors) {
-      const rest = state.load(tensors);
-      for (const p of parameters) {
-        if (!(p.name in rest)) continue;
-        overwrite(p.kept.tensor, needed(rest, p.name, p.kept.tensor.shape));
-        delete rest[p.name];
-      }
-      const unknown = Object.keys(rest);
-      if (unknown.length)
-        throw new Error(
-          `The step has no tensor "${unknown[0]}"${unknown.length > 1 ? ` (nor ${unknown.length - 1} others)` : ""}.`,
-        );
-    },
-    release() {
-      if (!open) return;
-      open = false;
-      if (!busy) close();
-    },
-  };
+/** The session of a step, told which places it reads and writes: once for each turn of the state, as they come back. */
+export class StepGraph implements Packaging {
+  private readonly bindings = new Map<number, Binding>();
+  /** Inputs that nodes of another device read: on a card those of nodes that run on the CPU. */
+  readonly elsewhere: ReadonlySet<string>;
+
+  constructor(
+    readonly api: Api,
+    readonly session: Pointer,
+    readonly carried: Carried,
+  ) {
+    const { info } = carried.memory;
+    this.elsewhere = new Set(info === undefined ? [] : readElsewhere(api, session, info));
+  }
+
+  /** The state's turn with these inputs. */
+  bound(inputs: readonly Value[]): Binding {
+    const { state, readings, manifest } = this.carried;
+    let binding = this.bindings.get(state.turn);
+    if (binding) {
+      if (this.elsewhere.size) this.bind(binding, (name) => this.elsewhere.has(name)); // binding copies them to where they are read
+    } else {
+      binding = new Binding(this.api, this.session);
+      this.bindings.set(state.turn, binding);
+      this.bind(binding, () => true);
+      for (const { output } of state.passages)
+        if (output) binding.output(output.name, output.at(state.side, state.batch));
+      for (const [i, name] of readings.names.entries()) binding.output(name, readings.values[i]!);
+    }
+    for (const [i, { name }] of manifest.inputs.entries()) binding.input(name, inputs[i]!);
+    return binding;
+  }
+  private bind(binding: Binding, which: (name: string) => boolean): void {
+    const { state, scalars, manifest } = this.carried;
+    for (const [i, name] of manifest.scalars.entries()) if (which(name)) binding.input(name, scalars.values[i]!);
+    for (const p of state.passages) if (which(p.name)) binding.input(p.name, p.input(state.side, state.batch));
+  }
+
+  run(inputs: readonly Value[]): Promise<void> {
+    return this.api.call(this.api.ort.RunWithBinding, this.session, null, this.bound(inputs).pointer);
+  }
+  release(): void {
+    for (const b of this.bindings.values()) b.release();
+    this.api.ort.ReleaseSession(this.session);
+  }
+}
+
+function readElsewhere(api: Api, session: Pointer, memory: Pointer): string[] {
+  const names = namesOf(api, session, "Input");
+  const infos: (Pointer | null)[] = names.map(() => null);
+  api.check(api.ort.SessionGetMemoryInfoForInputs(session, infos, names.length));
+  const nameOf = (info: Pointer): string => textAt(api.make(api.ort.MemoryInfoGetName, info));
+  return names.filter((_, i) => infos[i] && nameOf(infos[i]) !== nameOf(memory));
 }

@@ -1,119 +1,144 @@
-/** What both training sessions share: tensors by role, state that changes sides each update, rings, sums, and the count of applied steps. */
-import type { Artifacts, Manifest, TensorInfo } from "../../artifacts/manifest.js";
-import { viewsOf } from "../../step.js";
-import { bytesOf, fromBytes, scalar, zeros, type Tensor, type Tensors } from "../../tensor.js";
-import type { Api } from "./api.js";
-import { ortTensor, type OrtTensor } from "./value.js";
+/** What a step carries from one run to the next, in the memory where it computes: parameters, state, rings, sums, and its readings. */
+import type { Manifest, TensorInfo } from "../../artifacts/manifest.js";
+import { partsOf, viewsOf, type Part } from "../../step.js";
+import { bytesOf, scalar, type Tensor, type Tensors } from "../../tensor.js";
+import type { Feed, Feeds } from "../index.js";
+import type { Memory, Numbers } from "./memory.js";
+import type { Value } from "./value.js";
 
 /** The name under which `tensors()` carries the number of applied steps (int64 []). */
 export const stepName = "step";
 
-export const copyOf = (t: Tensor): Tensor => fromBytes(t.dtype, t.shape, bytesOf(t));
-export const overwrite = (target: Tensor, source: Tensor): void => bytesOf(target).set(bytesOf(source));
+/** State is read from one place and written to another; each applied update exchanges the two, for all at once. */
+export type Side = 0 | 1;
 
-/** A tensor that each update replaces: read from `kept`, written to a buffer of its own, exchanged when the update is applied. */
-export class PingPong {
-  kept: OrtTensor;
-  private readonly written: OrtTensor[];
-
-  /** `moves`: how often it moves in an update. Beyond once, a batch reads what the batch before it wrote, and `kept` waits for the last. */
-  constructor(
-    api: Api,
-    readonly name: string,
-    start: Tensor,
-    private readonly moves = 1,
-    /** It moves where the update is refused, too. */
-    readonly always = false,
-  ) {
-    this.kept = ortTensor(api, copyOf(start));
-    this.written = Array.from({ length: Math.min(2, moves) }, () => ortTensor(api, zeros(start.dtype, start.shape)));
-  }
-
-  input = (batch: number): OrtTensor => (this.moves === 1 || batch === 0 ? this.kept : this.output(batch - 1));
-  output = (batch: number): OrtTensor => this.written[batch % this.written.length]!;
-  advance(): void {
-    const last = (this.moves - 1) % this.written.length;
-    [this.kept, this.written[last]] = [this.written[last]!, this.kept];
-  }
-  release(): void {
-    for (const t of [this.kept, ...this.written]) t.release();
-  }
+/** A value that goes in under one name and comes out under another, elsewhere; which places depends on the side and the batch of the update. */
+export interface Passage {
+  readonly name: string;
+  readonly output?: { readonly name: string; at(side: Side, batch: number): Value };
+  input(side: Side, batch: number): Value;
+  /** Before the first batch of an update. */
+  begin?(): void;
+  release(): void;
 }
 
-/** A queue in one buffer, and the rows that each batch of an update makes for it: all enter together, when the update is applied. */
-class Ring {
-  readonly always = false;
-  readonly kept: OrtTensor;
-  private readonly rows: OrtTensor[];
-
-  constructor(
-    api: Api,
-    readonly name: string,
-    start: Tensor,
-    rows: number,
-    batches: number,
-  ) {
-    this.kept = ortTensor(api, copyOf(start));
-    const shape = [rows, ...start.shape.slice(1)];
-    this.rows = Array.from({ length: batches }, () => ortTensor(api, zeros(start.dtype, shape)));
-  }
-
-  input = (): OrtTensor => this.kept;
-  output = (batch: number): OrtTensor => this.rows[batch]!;
-  advance(step: number): void {
-    this.rows.forEach((rows, batch) => enqueue({ queue: this.kept, rows }, step * this.rows.length + batch));
-  }
-  release(): void {
-    for (const t of [this.kept, ...this.rows]) t.release();
-  }
+/** A passage whose value lives on from update to update. */
+interface Slot extends Passage {
+  readonly info: TensorInfo & { readonly parts?: readonly Part[] };
+  kept(side: Side): Value;
+  /** After an update, before the sides are exchanged. */
+  finish?(side: Side, applied: boolean, step: number): void;
 }
 
-/** A sum over the batches of an update: two buffers in turn, zeros before the first. */
-class Sum {
-  private readonly buffers: [OrtTensor, OrtTensor];
-
-  constructor(api: Api, { dtype, shape }: TensorInfo) {
-    this.buffers = [ortTensor(api, zeros(dtype, shape)), ortTensor(api, zeros(dtype, shape))];
-  }
-
-  input(batch: number): OrtTensor {
-    const before = this.output(batch + 1);
-    if (batch === 0) before.tensor.data.fill(0 as never);
-    return before;
-  }
-  output = (batch: number): OrtTensor => this.buffers[batch % 2]!;
-  release(): void {
-    for (const t of this.buffers) t.release();
-  }
+/** A parameter that is not trained. */
+function fixed(memory: Memory, info: TensorInfo): Slot {
+  const value = memory.room(info);
+  return { info, name: info.name, kept: () => value, input: () => value, release: () => value.release() };
 }
 
-/** State and sums of a step in host memory, in the manifest's order, over the batches of an update. */
+/**
+ * A tensor that each update replaces. `moves`: how often it moves in an update; beyond once, a batch reads what the batch before it wrote,
+ * in two places in turn, and what is kept waits for the last. `always`: it takes what was written where the update is refused, too.
+ */
+function pingPong(memory: Memory, info: TensorInfo, output: string, moves = 1, always = false): Slot {
+  const writable = Math.min(2, moves);
+  const places = Array.from({ length: 1 + writable }, () => memory.room(info));
+  const last = 1 + ((moves - 1) % writable);
+  /** Place 0 is kept; on side 1 it has changed with the place that the last batch writes. */
+  const place = (i: number, side: Side): Value => places[side === 1 && (i === 0 || i === last) ? last - i : i]!;
+  const kept = (side: Side): Value => place(0, side);
+  const at = (side: Side, batch: number): Value => place(1 + (batch % writable), side);
+  return {
+    info,
+    name: info.name,
+    kept,
+    input: (side, batch) => (moves === 1 || batch === 0 ? kept(side) : at(side, batch - 1)),
+    output: { name: output, at },
+    finish(side, applied) {
+      if (always && !applied) memory.copy(at(side, moves - 1), kept(side));
+    },
+    release: () => places.forEach((v) => v.release()),
+  };
+}
+
+/** The row of a queue of `length` rows at which those of a step enter, `count` a step. */
+export const ringRow = (step: number, count: number, length: number): number => (step * count) % length;
+
+/** A queue in one place, and the rows that each batch of an update makes for it: all enter together, when the update is applied. */
+function ring(memory: Memory, info: TensorInfo, output: string, count: number, batches: number): Slot {
+  const [length, ...row] = info.shape as [number, ...number[]];
+  const queue = memory.room(info);
+  const rows = Array.from({ length: batches }, () => memory.room({ dtype: info.dtype, shape: [count, ...row] }));
+  return {
+    info,
+    name: info.name,
+    kept: () => queue,
+    input: () => queue,
+    output: { name: output, at: (_, batch) => rows[batch]! },
+    finish(_, applied, step) {
+      if (applied) rows.forEach((some, b) => memory.copy(some, queue, ringRow(step * batches + b, count, length)));
+    },
+    release: () => [queue, ...rows].forEach((v) => v.release()),
+  };
+}
+
+/** A sum over the batches of an update, in two places in turn. */
+function sum(memory: Memory, info: TensorInfo, output: string): Passage {
+  const places = [memory.room(info), memory.room(info)] as const;
+  return {
+    name: info.name,
+    input: (_, batch) => places[batch % 2 === 0 ? 1 : 0],
+    output: { name: output, at: (_, batch) => places[batch % 2 === 0 ? 0 : 1] },
+    begin: () => memory.clear(places[1]),
+    release: () => places.forEach((v) => v.release()),
+  };
+}
+
+/** Everything that a step carries, over the batches of an update. */
 export class StateSet {
-  private readonly slots: (PingPong | Ring)[];
-  private readonly sums: Sum[];
+  /** In the manifest's order: parameters where they are carried, state, sums. */
+  readonly passages: readonly Passage[];
+  private readonly slots: readonly Slot[];
   private readonly batches: number;
+  side: Side = 0;
   /** Batches of the update in progress so far. */
-  private batch = 0;
-  step = 0;
+  batch = 0;
+  private step = 0;
 
   constructor(
-    api: Api,
-    private readonly manifest: Manifest,
+    private readonly memory: Memory,
+    manifest: Manifest,
     initial: Tensors,
+    { parameters }: { parameters: boolean },
   ) {
     this.batches = manifest.accumulation?.batches ?? 1;
-    this.slots = manifest.state.map((s) => {
-      const start = zeros(s.dtype, s.shape);
-      for (const [name, view] of Object.entries(viewsOf(s, start))) overwrite(view, needed(initial, name, view.shape));
-      if (s.at === "ring") return new Ring(api, s.name, start, s.rows!, this.batches);
-      return new PingPong(api, s.name, start, s.every === "batch" ? this.batches : 1, s.every === "attempt");
-    });
-    this.sums = (manifest.accumulation?.sums ?? []).map((s) => new Sum(api, s));
-    if (initial[stepName]) this.step = Number(initial[stepName].data[0]);
+    for (const { name, shape } of [...(parameters ? manifest.parameters : []), ...manifest.state.flatMap(partsOf)])
+      needed(initial, name, shape);
+    const learned = manifest.parameters.map((p) =>
+      p.trainable ? pingPong(memory, p, `${p.name}.next`) : fixed(memory, p),
+    );
+    const state = manifest.state.map((s) =>
+      s.at === "ring"
+        ? ring(memory, s, s.output, s.rows!, this.batches)
+        : pingPong(memory, s, s.output, s.every === "batch" ? this.batches : 1, s.every === "attempt"),
+    );
+    const sums = manifest.accumulation?.sums ?? [];
+    this.slots = parameters ? [...learned, ...state] : state;
+    this.passages = [...this.slots, ...sums.map((s) => sum(memory, s, s.output))];
+    this.load(initial);
   }
 
-  inputs = (): OrtTensor[] => [...this.slots, ...this.sums].map((s) => s.input(this.batch));
-  outputs = (): OrtTensor[] => [...this.slots, ...this.sums].map((s) => s.output(this.batch));
+  /** Where this batch reads from and writes to: so many different turns there are. */
+  get turn(): number {
+    return 2 * this.batch + this.side;
+  }
+  inputs = (): Value[] => this.passages.map((p) => p.input(this.side, this.batch));
+  outputs = (): Value[] => this.passages.flatMap((p) => p.output?.at(this.side, this.batch) ?? []);
+
+  /** Before a batch runs. */
+  begin(): void {
+    if (this.batch === 0) for (const p of this.passages) p.begin?.();
+  }
 
   /** Counts a batch that has run; true where it was the last of its update. */
   complete(): boolean {
@@ -123,43 +148,40 @@ export class StateSet {
 
   /** After an update: where it is applied, what its last batch wrote is kept, and new rows enter the rings at (step · rows) mod K. */
   advance(applied: boolean): void {
-    for (const s of this.slots) if (applied || s.always) s.advance(this.step);
-    if (applied) this.step++;
+    for (const s of this.slots) s.finish?.(this.side, applied, this.step);
+    if (!applied) return;
+    this.side = this.side === 0 ? 1 : 0;
+    this.step++;
   }
 
   tensors(): Tensors {
-    const all = Object.entries(this.views()).map(([name, view]) => [name, copyOf(view)]);
-    return { ...(Object.fromEntries(all) as Tensors), [stepName]: scalar(this.step, "int64") };
+    const all = this.slots.map((s) => viewsOf(s.info, this.memory.read(s.kept(this.side))));
+    return { ...(Object.assign({}, ...all) as Tensors), [stepName]: scalar(this.step, "int64") };
   }
 
   /** Takes the names it knows out of `tensors`; returns the others. An update in progress begins anew. */
   load(tensors: Tensors): Tensors {
     const rest = { ...tensors };
     this.batch = 0;
-    for (const [name, view] of Object.entries(this.views())) {
-      if (!(name in rest)) continue;
-      overwrite(view, needed(rest, name, view.shape));
-      delete rest[name];
+    for (const { info, kept } of this.slots) {
+      const given = partsOf(info).filter(({ name }) => name in rest);
+      if (given.length === 0) continue;
+      const now = this.memory.read(kept(this.side)); // parts that are not given stay
+      const views = viewsOf(info, now);
+      for (const { name, shape } of given) {
+        bytesOf(views[name]!).set(bytesOf(needed(rest, name, shape)));
+        delete rest[name];
+      }
+      this.memory.write(kept(this.side), now);
     }
     if (rest[stepName]) this.step = Number(rest[stepName].data[0]);
     delete rest[stepName];
     return rest;
   }
 
-  /** State as files have it, each tensor a view into what is kept. */
-  private views = (): Tensors =>
-    Object.assign({}, ...this.slots.map((s, i) => viewsOf(this.manifest.state[i]!, s.kept.tensor))) as Tensors;
-
   release(): void {
-    for (const s of [...this.slots, ...this.sums]) s.release();
+    for (const p of this.passages) p.release();
   }
-}
-
-/** Writes the rows at (step · rows) mod K. */
-export function enqueue({ queue, rows }: { queue: { tensor: Tensor }; rows: { tensor: Tensor } }, step: number): void {
-  const [length, count] = [queue.tensor.shape[0]!, rows.tensor.shape[0]!];
-  const width = queue.tensor.data.length / length;
-  queue.tensor.data.set(rows.tensor.data as never, ((step * count) % length) * width);
 }
 
 /** A tensor that must be there with this shape. */
@@ -173,9 +195,9 @@ export function needed(tensors: Tensors, name: string, shape: readonly number[])
   return t;
 }
 
-/** Inputs and scalars of one step, checked against the manifest and in its order. */
-export function stepInputs(manifest: Manifest, inputs: Tensors, scalars: Record<string, number>): Tensor[] {
-  const tensors = manifest.inputs.map((i) => {
+/** Inputs of one step, checked against the manifest and in its order. */
+export const stepInputs = (manifest: Manifest, inputs: Feeds): Feed[] =>
+  manifest.inputs.map((i) => {
     const t = inputs[i.name];
     if (!t)
       throw new Error(
@@ -185,30 +207,37 @@ export function stepInputs(manifest: Manifest, inputs: Tensors, scalars: Record<
       throw new Error(`Input "${i.name}" is ${i.dtype}[${i.shape}] in the step but ${t.dtype}[${t.shape}] was fed.`);
     return t;
   });
-  const numbers = manifest.scalars.map((name) => {
+
+/** Scalars of one step, likewise. */
+export const stepScalars = (manifest: Manifest, scalars: Record<string, number>): number[] =>
+  manifest.scalars.map((name) => {
     const v = scalars[name];
-    if (v === undefined)
-      throw new Error(`The step needs scalar "${name}"; it was given ${Object.keys(scalars).join(", ") || "none"}.`);
-    return scalar(v);
+    if (v !== undefined) return v;
+    throw new Error(`The step needs scalar "${name}"; it was given ${Object.keys(scalars).join(", ") || "none"}.`);
   });
-  return [...tensors, ...numbers];
-}
 
-/** loss, metrics and the applied flag, written in place by each step. */
+/** Loss, metrics and the applied flag: written by each run, and read together, as the flag has to be known. */
 export class Readings {
-  readonly values: OrtTensor[];
-  private readonly names: string[];
+  private readonly numbers: Numbers;
+  private latest: number[];
+  readonly names: readonly string[];
 
-  constructor(api: Api, { loss, metrics }: Manifest) {
-    this.names = [loss, ...metrics];
-    this.values = [...this.names.map(() => zeros("float32", [])), zeros("bool", [])].map((t) => ortTensor(api, t));
+  constructor(memory: Memory, { loss, metrics, applied }: Manifest) {
+    this.names = [loss, ...metrics, applied];
+    this.numbers = memory.numbers(this.names.map((name) => (name === applied ? "bool" : "float32")));
+    this.latest = this.names.map(() => 0);
+  }
+  get values(): readonly Value[] {
+    return this.numbers.values;
+  }
+  /** Reads what the last run wrote; whether its update is to be applied. */
+  take(): boolean {
+    this.latest = this.numbers.read();
+    return this.latest.at(-1) === 1;
   }
   metrics = (): Record<string, number> =>
-    Object.fromEntries(this.names.map((name, i) => [name, Number(this.values[i]!.tensor.data[0])]));
-  applied = (): boolean => this.values.at(-1)!.tensor.data[0] === 1;
+    Object.fromEntries(this.names.slice(0, -1).map((name, i) => [name, this.latest[i]!]));
   release(): void {
-    for (const v of this.values) v.release();
+    this.numbers.release();
   }
 }
-
-export type { Artifacts };

@@ -1,12 +1,20 @@
 /** OrtValues over JavaScript memory, and tensors out of OrtValues. */
-import { dtypeOf, dtypes, fromBytes, zeros, type DType, type Tensor } from "../../tensor.js";
+import { dtypeOf, dtypes, fromBytes, sizeOf, zeros, type DType, type Tensor } from "../../tensor.js";
 import { memoryAt, type Api, type Pointer } from "./api.js";
 
-/** An OrtValue over a tensor's own memory: zero-copy both ways. It keeps the tensor alive; release it before dropping it. */
-export interface OrtTensor {
-  readonly tensor: Tensor;
+export type TensorType = Pick<Tensor, "dtype" | "shape">;
+
+/** An OrtValue, and what has to be known of it. */
+export interface Value {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
   readonly pointer: Pointer;
   release(): void;
+}
+
+/** An OrtValue over a tensor's own memory: zero-copy both ways. It keeps the tensor alive; release it before dropping it. */
+export interface OrtTensor extends Value {
+  readonly tensor: Tensor;
 }
 
 /** Smaller typed arrays live on V8's heap, which moves them: native code must not see those. */
@@ -20,31 +28,39 @@ export const pinned = (t: Tensor): Tensor => {
   return copy;
 };
 
+export const bytesIn = ({ dtype, shape }: TensorType): number => sizeOf(shape) * dtypes[dtype].bytes;
+
+/** A second call does nothing. */
+export function once(f: () => void): () => void {
+  let left = true;
+  return () => {
+    if (left) f();
+    left = false;
+  };
+}
+
+/** An OrtValue over bytes that are not its own; `info` says in which memory they lie. */
+export function valueOver(
+  api: Api,
+  info: Pointer,
+  { dtype, shape }: TensorType,
+  memory: Pointer | Tensor["data"],
+  bytes = bytesIn({ dtype, shape }),
+): Value {
+  const dims = new BigInt64Array(new ArrayBuffer(Math.max(8 * shape.length, smallestBuffer)), 0, shape.length);
+  shape.forEach((d, i) => (dims[i] = BigInt(d)));
+  const { CreateTensorWithDataAsOrtValue: create } = api.ort;
+  const pointer = api.make(create, info, memory, bytes, dims, shape.length, dtypes[dtype].onnx);
+  return { dtype, shape, pointer, release: once(() => api.ort.ReleaseValue(pointer)) };
+}
+
 export function ortTensor(api: Api, given: Tensor): OrtTensor {
-  const t = pinned(given);
-  const dims = new BigInt64Array(new ArrayBuffer(Math.max(8 * t.shape.length, smallestBuffer)), 0, t.shape.length);
-  t.shape.forEach((d, i) => (dims[i] = BigInt(d)));
-  const type = dtypes[t.dtype].onnx;
-  let pointer: Pointer | undefined = api.make(
-    api.ort.CreateTensorWithDataAsOrtValue,
-    api.cpu,
-    t.data,
-    t.data.byteLength,
-    dims,
-    t.shape.length,
-    type,
-  );
-  const live = { tensor: t, pointer: pointer };
-  return Object.assign(live, {
-    release() {
-      if (pointer) api.ort.ReleaseValue(pointer);
-      pointer = undefined;
-    },
-  });
+  const tensor = pinned(given);
+  return Object.assign(valueOver(api, api.cpu, tensor, tensor.data, tensor.data.byteLength), { tensor });
 }
 
 /** The dtype and shape of an OrtValue. */
-export function typeOf(api: Api, value: Pointer): { dtype: DType; shape: number[] } {
+export function typeOf(api: Api, value: Pointer): TensorType {
   const info = api.make(api.ort.GetTensorTypeAndShape, value);
   const [type, rank]: [[number], [number]] = [[0], [0]];
   api.check(api.ort.GetTensorElementType(info, type));
@@ -58,11 +74,11 @@ export function typeOf(api: Api, value: Pointer): { dtype: DType; shape: number[
 /** A copy of an OrtValue that the library owns; releases it. */
 export function takeValue(api: Api, value: Pointer): Tensor {
   try {
-    const { dtype, shape } = typeOf(api, value);
-    const bytes = shape.reduce((a, b) => a * b, dtypes[dtype].bytes);
-    if (bytes === 0) return zeros(dtype, shape);
+    const type = typeOf(api, value);
+    const bytes = bytesIn(type);
+    if (bytes === 0) return zeros(type.dtype, type.shape);
     const at = api.make(api.ort.GetTensorMutableData, value);
-    return fromBytes(dtype, shape, new Uint8Array(memoryAt(at, bytes)));
+    return fromBytes(type.dtype, type.shape, new Uint8Array(memoryAt(at, bytes)));
   } finally {
     api.ort.ReleaseValue(value);
   }
