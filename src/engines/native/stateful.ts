@@ -124,8 +124,7 @@ export class StateSet {
     const sums = manifest.accumulation?.sums ?? [];
     this.slots = parameters ? [...learned, ...state] : state;
     this.passages = [...this.slots, ...sums.map((s) => sum(memory, s, s.output))];
-    for (const { info, kept } of this.slots) memory.write(kept(this.side), initial[info.name]!);
-    if (initial[stepName]) this.step = Number(initial[stepName].data[0]);
+    this.load(initial);
   }
 
   /** Where this batch reads from and writes to: so many different turns there are. */
