@@ -1,8 +1,8 @@
 /** How parameters lie in the arithmetic between gradient and update: each by itself, or stacked with others that have the same options. */
-import { constant, dims, type Device, type Operand, type Value } from "../src/onnx/graph.js";
+import { constant, dims, type Operand, type Value } from "../src/onnx/graph.js";
 import { trimmed } from "../src/ops/index.js";
 import type { Parameter } from "../src/step.js";
-import type { Scope } from "./scope.js";
+import type { Layout, Scope } from "./scope.js";
 import { alike, stacked, widthOf } from "./stack.js";
 
 /** A parameter with the optimizer's options for it, and its share of the learning rate. */
@@ -28,11 +28,11 @@ export interface Group {
 }
 
 /**
- * cpu: each parameter is a group. cuda: parameters with equal options are stacked, as a step is otherwise some ten small kernels a
- * parameter, each launched for itself. Measured on a CPU that is 1.6 times slower.
+ * apart: each parameter is a group. stacked: those with equal options are one, as a step is otherwise some ten small kernels a parameter, each
+ * of which a card launches for itself. Measured on a CPU that is 1.6 times slower.
  */
-export function groupsOf(members: readonly Member[], device: Device): Group[] {
-  if (device === "cpu") return members.map(alone);
+export function groupsOf(members: readonly Member[], layout: Layout): Group[] {
+  if (layout === "apart") return members.map(alone);
   const key = ({ parameter, options }: Member): string => JSON.stringify([widthOf(parameter.value), options]);
   return alike(members, key).map((group, i) => together(`group${i}`, group));
 }

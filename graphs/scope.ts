@@ -9,6 +9,9 @@ export type Compute = "float32" | "float16" | "bfloat16";
 
 export type Mode = "train" | "eval";
 
+/** apart: the arithmetic between steps goes tensor by tensor; stacked: tensors with equal rules lie in one (graphs/stack.ts). */
+export type Layout = "apart" | "stacked";
+
 export interface Scope {
   /** Dotted path; names of parameters below it start with it. */
   readonly path: string;
@@ -16,6 +19,8 @@ export interface Scope {
   readonly dialect: Dialect;
   /** Where the step will run: what is quickest differs. */
   readonly device: Device;
+  /** Default stacked on a card, where each kernel is launched for itself, else apart. */
+  readonly layout: Layout;
   /**
    * The type that layers compute their products in, and convolutional networks keep their activations in. Parameters, statistics, softmax
    * and whatever a method does with embeddings stay float32.
@@ -37,7 +42,9 @@ export interface Scope {
   joined(name: string, parts: readonly Part[]): Scope;
   /** The same scope with other settings. */
   with(
-    settings: Partial<Pick<Scope, "mode" | "compute" | "bnGroups" | "convolutions" | "batchNorms" | "every">>,
+    settings: Partial<
+      Pick<Scope, "mode" | "layout" | "compute" | "bnGroups" | "convolutions" | "batchNorms" | "every">
+    >,
   ): Scope;
   /** The same scope, its new parameters without updates. */
   frozen(): Scope;
@@ -46,7 +53,7 @@ export interface Scope {
   /** A state's latest value: what `update` gave it last, else what entered the step. */
   state(name: string, shape: readonly number[], init: Init): Value;
   update(name: string, next: Value): void;
-  /** A state that nothing reads but its own average: state ← (1 − share)·state + share·now. On a card all such move together. */
+  /** A state that nothing reads but its own average: state ← (1 − share)·state + share·now. Stacked, all such move together. */
   average(name: string, shape: readonly number[], init: Init, now: Observed, share: number): void;
   /** x in the type of products; one value is cast once, however often it is read. */
   narrowed(x: Value): Value;
@@ -109,6 +116,7 @@ export function rootScope(
     path: "",
     dialect,
     device,
+    layout: device === "cuda" ? "stacked" : "apart",
     mode,
     compute: "float32",
     bnGroups: 1,
@@ -124,6 +132,7 @@ interface Settings {
   path: string;
   dialect: Dialect;
   device: Device;
+  layout: Layout;
   mode: Mode;
   compute: Compute;
   bnGroups: number;
@@ -146,7 +155,7 @@ interface Teaching {
 const join = (path: string, name: string | number): string => (path ? `${path}.${name}` : String(name));
 
 function makeScope(collected: Collected, settings: Settings): Scope {
-  const { path, dialect, device, mode, compute, bnGroups, convolutions, batchNorms, every, frozen, teaching } =
+  const { path, dialect, device, layout, mode, compute, bnGroups, convolutions, batchNorms, every, frozen, teaching } =
     settings;
   const origin = { path, dialect, device };
   const { parameters, states, scalars, casts } = collected;
@@ -178,7 +187,7 @@ function makeScope(collected: Collected, settings: Settings): Scope {
   const taught = (name: string, shape: readonly number[], init: Init): Value => {
     const own = teaching!.student.parameter(name, shape, init);
     const full = join(path, name);
-    if (device === "cuda" && !collected.taught.has(full)) taughtTogether(collected, full, teaching!, origin);
+    if (layout === "stacked" && !collected.taught.has(full)) taughtTogether(collected, full, teaching!, origin);
     const known = collected.taught.get(full);
     if (known) return checked(full, known, shape);
     const entry = declare(name, shape, { name: "copy", of: own.name! }, "update");
@@ -192,6 +201,7 @@ function makeScope(collected: Collected, settings: Settings): Scope {
     mode,
     dialect,
     device,
+    layout,
     compute,
     bnGroups,
     convolutions,
@@ -225,7 +235,7 @@ function makeScope(collected: Collected, settings: Settings): Scope {
     },
     average: (name, shape, init, now, share) => {
       const entry = declare(name, shape, init);
-      if (device === "cuda") (entry.averages ??= []).push({ ...now, share });
+      if (layout === "stacked") (entry.averages ??= []).push({ ...now, share });
       else entry.next = averaged(entry.next ?? entry.input, { ...now, share });
     },
     narrowed: (x) => {

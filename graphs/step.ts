@@ -15,12 +15,14 @@ import {
   type LossScale,
   type Precision,
 } from "./precision.js";
-import { rootScope, statesOf, type Collected, type Scope } from "./scope.js";
+import { rootScope, statesOf, type Collected, type Layout, type Scope } from "./scope.js";
 
 export interface StepOptions extends Clipping {
   dialect: Dialect;
   /** Where the step is to run; default cpu. */
   device?: Device;
+  /** Default the device's; see Scope. */
+  layout?: Layout;
   method: Method<never>;
   methodOptions: object;
   network: Network;
@@ -45,7 +47,8 @@ export interface StepOptions extends Clipping {
 
 /** The whole step as values of one graph: `lossGradients` and `updatesOf`, which meet at the gradient. */
 export function trainingStep(o: StepOptions): TrainingStep {
-  const { scope: root, collected } = rootScope(o.dialect, "train", undefined, o.device);
+  const { scope: plain, collected } = rootScope(o.dialect, "train", undefined, o.device);
+  const root = plain.with({ layout: o.layout ?? plain.layout });
   const precision = o.precision ?? "fp32";
   const scope = root.with({ convolutions: o.convolutions ?? "fast", compute: precisions[precision] });
   const scaling = precision === "fp16" ? lossScaling(root, { ...lossScaleDefaults, ...o.lossScale }) : undefined;
@@ -98,14 +101,14 @@ function lossGradients(
   return { inputs, loss, metrics, gradients: gradientsOf(groupsIn(scope, collected, o), loss, scaling) };
 }
 
-/** The trainable parameters, in groups as the device has them. */
-function groupsIn({ device }: Scope, { parameters }: Collected, o: Updating): Group[] {
+/** The trainable parameters, in groups as the layout has them. */
+function groupsIn({ layout }: Scope, { parameters }: Collected, o: Updating): Group[] {
   const trainable = [...parameters.values()].filter((p) => p.trainable);
   const members = trainable.map((parameter) => {
     const { rate, options } = o.own?.(parameter.name) ?? { rate: 1, options: o.optimizerOptions };
     return { parameter, rate, options: optionsOf(o.optimizer as Optimizer<object>, parameter.value, options) };
   });
-  return groupsOf(members, device);
+  return groupsOf(members, layout);
 }
 
 /** The gradient of each group; of a scaled loss, divided by the scale again. */

@@ -1,8 +1,8 @@
 /** A step whose gradients are its inputs: what optimizers, clipping and layouts make of given numbers. */
 import { zerosInit } from "../graphs/layers.js";
-import { rootScope } from "../graphs/scope.js";
+import { rootScope, type Layout } from "../graphs/scope.js";
 import { supervisedStep, type Updating } from "../graphs/step.js";
-import { input, type Device, type Dialect } from "../src/onnx/graph.js";
+import { input, type Dialect } from "../src/onnx/graph.js";
 import { Add, Mul, ReduceSum } from "../src/ops/index.js";
 import type { TrainingStep } from "../src/step.js";
 
@@ -10,9 +10,10 @@ import type { TrainingStep } from "../src/step.js";
 export function gradedStep(
   shapes: Readonly<Record<string, readonly number[]>>,
   updating: Updating,
-  { dialect, device }: { dialect: Dialect; device?: Device },
+  { dialect, layout = "apart" }: { dialect: Dialect; layout?: Layout },
 ): TrainingStep {
-  const { scope, collected } = rootScope(dialect, "train", undefined, device);
+  const { scope: root, collected } = rootScope(dialect);
+  const scope = root.with({ layout });
   const inputs = Object.entries(shapes).map(([name, shape]) => input(`grad_${name}`, "float32", shape));
   const terms = Object.entries(shapes).map(([name, shape], i) =>
     ReduceSum(Mul(scope.parameter(name, shape, zerosInit), inputs[i]!), { keepdims: 0 }),

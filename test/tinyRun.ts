@@ -75,7 +75,7 @@ export function tinyStep(
     batch = batchSize,
     ...rest
   }: { methodOptions?: object; batch?: number } & Partial<
-    Pick<StepOptions, "accumulate" | "device" | "precision" | "lossScale" | "convolutions">
+    Pick<StepOptions, "accumulate" | "device" | "layout" | "precision" | "lossScale" | "convolutions">
   > = {},
 ): TrainingStep {
   return trainingStep({

@@ -4,11 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { methods, type MethodName } from "../../graphs/methods/index.js";
 import { optimizers, type OptimizerName } from "../../graphs/optimizers.js";
+import type { Layout } from "../../graphs/scope.js";
 import type { Updating } from "../../graphs/step.js";
 import { packageStep } from "../../src/artifacts/index.js";
 import { checkFits, loadCheckpoint, saveCheckpoint } from "../../src/checkpoints.js";
 import type { EngineName, TrainingSession } from "../../src/engines/index.js";
-import { nodesOf, type Device } from "../../src/onnx/graph.js";
+import { nodesOf } from "../../src/onnx/graph.js";
 import { random } from "../../src/random.js";
 import { initialTensors, type TrainingStep } from "../../src/step.js";
 import { tensor, type Tensors } from "../../src/tensor.js";
@@ -37,12 +38,12 @@ function assertClose(actual: Tensors, expected: Tensors, when: string): void {
 
 /** Steps of both layouts from the same start, compared after each; which were applied. */
 async function assertAlike(
-  build: (device: Device) => TrainingStep,
+  build: (layout: Layout) => TrainingStep,
   engine: EngineName,
   inputs: readonly Tensors[],
   given?: Tensors,
 ): Promise<boolean[]> {
-  const [apart, joined] = [await opened(build("cpu"), engine, given), await opened(build("cuda"), engine, given)];
+  const [apart, joined] = [await opened(build("apart"), engine, given), await opened(build("stacked"), engine, given)];
   const applied: boolean[] = [];
   for (const [t, fed] of inputs.entries()) {
     const [here, there] = [await apart.step(fed, tinyScalars), await joined.step(fed, tinyScalars)];
@@ -107,33 +108,30 @@ const cases: Record<string, Updating> = {
   "lars at a rate of each layer's own": updated("lars", {}, layerwise({ ...optimizers.lars.defaults, clipRate: true })),
 };
 
-/** A network that is the same on either device, node by node, so that only the layout differs. */
-const exactStep = (
-  method: MethodName,
-  dialect: EngineName,
-  optimizer: OptimizerName,
-  more: Parameters<typeof tinyStep>[4],
-): TrainingStep => tinyStep(method, dialect, "geluResnet", optimizer, { ...more, convolutions: "exact" });
-
 describe("parameters joined in groups, as for a card", () => {
   for (const engine of engines) {
     for (const [name, updating] of Object.entries(cases))
       it(`are updated as each by itself: ${name}, ${engine}`, async () => {
-        const build = (device: Device) => gradedStep(shapes, updating, { dialect: engine, device });
+        const build = (layout: Layout) => gradedStep(shapes, updating, { dialect: engine, layout });
         const applied = await assertAlike(build, engine, [0, 1, 2].map(gradients), first);
         assert.deepEqual(applied, [true, true, true]);
       });
 
     it(`accumulate batches alike, ${engine}`, async () => {
-      const build = (device: Device) =>
-        exactStep("mocov2", engine, "adamw", { device, accumulate: 2, batch: 8, methodOptions: { bnGroups: 1 } });
+      const build = (layout: Layout) =>
+        tinyStep("mocov2", engine, "geluResnet", "adamw", {
+          layout,
+          accumulate: 2,
+          batch: 8,
+          methodOptions: { bnGroups: 1 },
+        });
       const inputs = [0, 1].flatMap((t) => tinyBatches({ views: tinyInputs("mocov2", t).views! }, 2));
       assert.deepEqual(await assertAlike(build, engine, inputs), [true, true]);
     });
 
     it(`refuse a step alike where a gradient is not finite, and halve the loss scale, ${engine}`, async () => {
-      const build = (device: Device) =>
-        exactStep("simclr", engine, "sgd", { device, precision: "fp16", lossScale: { start: 1024 } });
+      const build = (layout: Layout) =>
+        tinyStep("simclr", engine, "geluResnet", "sgd", { layout, precision: "fp16", lossScale: { start: 1024 } });
       const spoiled = tinyInputs("simclr", 1);
       spoiled.views!.data[5] = Infinity;
       const inputs = [tinyInputs("simclr", 0), spoiled, tinyInputs("simclr", 2)];
@@ -141,8 +139,8 @@ describe("parameters joined in groups, as for a card", () => {
     });
 
     it(`take up a run that another layout began, ${engine}`, async () => {
-      const build = (device: Device) => exactStep("mocov3", engine, "lars", { device });
-      const [whole, rest] = [await opened(build("cpu"), engine), await opened(build("cuda"), engine)];
+      const build = (layout: Layout) => tinyStep("mocov3", engine, "geluResnet", "lars", { layout });
+      const [whole, rest] = [await opened(build("apart"), engine), await opened(build("stacked"), engine)];
       for (let t = 0; t < 4; t++) {
         if (t === 2) rest.load(whole.tensors());
         for (const s of t < 2 ? [whole] : [whole, rest]) await s.step(tinyInputs("mocov3", t), tinyScalars);
@@ -154,11 +152,11 @@ describe("parameters joined in groups, as for a card", () => {
   }
 
   it("leave the files of a checkpoint as they are, byte by byte: from one layout to the other and back", async () => {
-    const build = (device: Device) => tinyStep("byol", "training", "mocoVit", "adamw", { device });
+    const build = (layout: Layout) => tinyStep("byol", "training", "mocoVit", "adamw", { layout });
     const dir = mkdtempSync(join(tmpdir(), "groups-"));
     const saved: Buffer[] = [];
-    for (const [i, device] of (["cpu", "cuda", "cpu"] as const).entries()) {
-      const step = build(device);
+    for (const [i, layout] of (["apart", "stacked", "apart"] as const).entries()) {
+      const step = build(layout);
       const session = await opened(step, "training");
       const { manifest } = packageStep(step, {}, []);
       if (i === 0) await session.step(tinyInputs("byol", 0), tinyScalars);
@@ -181,12 +179,12 @@ describe("parameters joined in groups, as for a card", () => {
   for (const method of Object.keys(methods) as MethodName[])
     it(`start from the same tensors under the same names, teachers as well: ${method}`, () => {
       const which = method === "aps" ? "vit" : "resnet";
-      const start = (device: Device) => initialTensors(tinyStep(method, "training", which, "adamw", { device }), 3);
-      assert.deepEqual(start("cuda"), start("cpu"));
+      const start = (layout: Layout) => initialTensors(tinyStep(method, "training", which, "adamw", { layout }), 3);
+      assert.deepEqual(start("stacked"), start("apart"));
     });
 
   it("are those of equal options, in the longest rows that each fills, up to 256", () => {
-    const step = gradedStep(shapes, cases["adamw, decay on matrices"]!, { dialect: "training", device: "cuda" });
+    const step = gradedStep(shapes, cases["adamw, decay on matrices"]!, { dialect: "training", layout: "stacked" });
     const joined = step.state.filter((s) => s.name.endsWith("exp_avg"));
     assert.deepEqual(
       joined.map((s) => [s.input.shape, s.parts!.map((p) => p.name.split(".").slice(1, 3).join("."))]),
@@ -208,15 +206,15 @@ describe("parameters joined in groups, as for a card", () => {
   });
 
   it("take a third of the nodes that each by itself takes", () => {
-    const arithmetic = (device: Device): number => {
+    const arithmetic = (layout: Layout): number => {
       const step = gradedStep(
         Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`layer${i}.weight`, [64, 64]])),
         updated("adamw", {}, { clipNorm: 1 }),
-        { dialect: "training", device },
+        { dialect: "training", layout },
       );
       return nodesOf([...step.updates.values(), step.applied]).filter((n) => n.op.type !== "Reshape").length;
     };
-    const [apart, joined] = [arithmetic("cpu"), arithmetic("cuda")];
+    const [apart, joined] = [arithmetic("apart"), arithmetic("stacked")];
     assert.ok(joined < apart / 3, `${joined} and ${apart}`);
   });
 });
