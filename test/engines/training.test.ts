@@ -53,7 +53,7 @@ describe("the two packagings of a step", () => {
     densecl: { which: "vit", lr: 0.05 },
     isd: { which: "vit", lr: 0.05 },
     mocov2: { which: "geluResnet", lr: 0.05 },
-    mocov3: { which: "mocoVit", lr: 0.05 },
+    mocov3: { which: "mocoVit", lr: 0.02 },
     simclr: { which: "vit", lr: 0.05 },
     tcr: { which: "vit", lr: 0.05 },
     vicreg: { which: "geluResnet", lr: 0.005 },
