@@ -34,6 +34,8 @@ export const apsRecipes = {
   "aps-vitb2-cifar10": published("vitBase", 1e-3),
   "aps-vit4-cifar10-small": {
     paper,
+    cost: "48 minutes, one thread of a busy machine",
+    expected: "kNN top1 39.9, one seed (at the start 29.9, raw pixels 39.3)",
     recipe: {
       ...anchor({
         name: "aps",

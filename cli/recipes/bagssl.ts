@@ -31,6 +31,8 @@ export const bagsslRecipes = {
   },
   "bagssl-r18w16-cifar10": {
     paper,
+    cost: "67 minutes, one thread of a busy machine",
+    expected: "kNN top1 51.6, one seed (at the start 30.9, raw pixels 39.6)",
     recipe: {
       ...anchor({ name: "bagssl", patches: 4, hiddenDim: 256, outDim: 128, view: { blur: null } }),
       summary: "BagSSL with coding rate, ResNet-18 of width 16, 4 patches of each of 10,000 images of CIFAR-10",

@@ -28,6 +28,8 @@ export const denseclRecipes = {
   },
   "densecl-r18w16-cifar10": {
     paper,
+    cost: "20 minutes, one thread of a busy machine",
+    expected: "kNN top1 43.7, one seed (at the start 30.1, raw pixels 39.3)",
     recipe: {
       ...anchor({
         name: "densecl",

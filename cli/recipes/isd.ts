@@ -45,6 +45,8 @@ export const isdRecipes = {
   },
   "isd-r18w16-cifar10": {
     paper,
+    cost: "19 minutes, one thread of a busy machine",
+    expected: "kNN top1 37.2, one seed (at the start 30.1, raw pixels 39.3)",
     recipe: {
       ...anchor({ name: "isd", bnGroups: 1, view: anchorView }),
       summary: "ISD plus without shuffle-BN, ResNet-18 of width 16, 10,000 images of CIFAR-10",

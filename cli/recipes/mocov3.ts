@@ -65,6 +65,8 @@ export const mocov3Recipes = {
   },
   "mocov3-vit4-cifar10-small": {
     paper,
+    cost: "59 minutes, one thread of a busy machine",
+    expected: "kNN top1 40.8, one seed (at the start 31.6, raw pixels 39.3)",
     recipe: {
       ...anchor({
         name: "mocov3",
