@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { methods, type MethodName } from "../../graphs/methods/index.js";
-import { optimizers, type OptimizerName } from "../../graphs/optimizers.js";
+import { optimizers } from "../../graphs/optimizers.js";
 import type { Layout } from "../../graphs/scope.js";
 import type { Updating } from "../../graphs/step.js";
 import { packageStep } from "../../src/artifacts/index.js";
