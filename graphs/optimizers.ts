@@ -28,7 +28,7 @@ export type Exclude = (typeof exclusions)[number];
 const exclusions = ["none", "vectors"] as const;
 const choices = { exclude: exclusions };
 const withoutDecay = { weightDecay: 0 };
-/** The options of one parameter. */
+/** The options of one parameter, trimmed: [C,1,1] is a vector as well. */
 export function optionsOf<O extends object & { exclude?: Exclude }>(optimizer: Optimizer<O>, p: Value, options: O): O {
   return options.exclude === "vectors" && p.shape.length <= 1 ? { ...options, ...optimizer.excluded } : options;
 }

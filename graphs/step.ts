@@ -106,7 +106,7 @@ function groupsIn({ layout }: Scope, { parameters }: Collected, o: Updating): Gr
   const trainable = [...parameters.values()].filter((p) => p.trainable);
   const members = trainable.map((parameter) => {
     const { rate, options } = o.own?.(parameter.name) ?? { rate: 1, options: o.optimizerOptions };
-    return { parameter, rate, options: optionsOf(o.optimizer as Optimizer<object>, parameter.value, options) };
+    return { parameter, rate, options: optionsOf(o.optimizer as Optimizer<object>, trimmed(parameter.value), options) };
   });
   return groupsOf(members, layout);
 }

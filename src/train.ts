@@ -95,9 +95,10 @@ export async function train(o: TrainOptions): Promise<number> {
       if (step % o.stepsPerEpoch === 0) await o.onEpoch?.(step / o.stepsPerEpoch, step);
     }
   } finally {
-    void upcoming?.then(
-      ({ value }) => (value as Prepared).release?.(),
-      () => undefined, // a batch that nobody needs any more
+    // a batch that nobody needs any more: what it holds is let go before the caller lets go of the engine
+    await upcoming?.then(
+      ({ value }) => (value as Prepared | undefined)?.release?.(),
+      () => undefined,
     );
   }
   return step;

@@ -4,10 +4,14 @@ import { train, type Prepared } from "../src/train.js";
 
 describe("the loop", () => {
   /** Ten steps of two batches each, on a session that says `applied` at every second one, until `end`: how often each batch was released. */
-  async function releases(end: { stopAt?: number; failAt?: number }): Promise<{ counts: number[]; error?: string }> {
+  async function releases(end: {
+    stopAt?: number;
+    failAt?: number;
+    batches?: number;
+  }): Promise<{ counts: number[]; error?: string }> {
     const counts: number[] = [];
-    async function* batches(): AsyncGenerator<Prepared, never> {
-      for (let batch = 0; ; batch++) {
+    async function* batches(): AsyncGenerator<Prepared, void> {
+      for (let batch = 0; batch < (end.batches ?? Infinity); batch++) {
         counts[batch] = 0;
         yield { epoch: 0, batch, inner: 0, inputs: {}, release: () => counts[batch]!++ };
         await Promise.resolve();
@@ -36,7 +40,6 @@ describe("the loop", () => {
       () => undefined,
       (e: Error) => e.message,
     );
-    await new Promise((resolve) => setImmediate(resolve));
     return { counts, error };
   }
 
@@ -46,5 +49,8 @@ describe("the loop", () => {
   it("lets go of the batch that was prepared ahead where it is stopped, or a step fails", async () => {
     assert.deepEqual(await releases({ stopAt: 3 }), { counts: Array<number>(7).fill(1), error: undefined });
     assert.deepEqual(await releases({ failAt: 3 }), { counts: Array<number>(5).fill(1), error: "no memory" });
+  });
+  it("stops in peace where no batch comes after the last", async () => {
+    assert.deepEqual(await releases({ stopAt: 3, batches: 6 }), { counts: Array<number>(6).fill(1), error: undefined });
   });
 });

@@ -161,7 +161,10 @@ export function transformer<O extends ViTOptions>({ embedded, blocks, norm }: Vi
     for (let i = 0; i < o.depth - 1; i++) x = block(s.child(blocks).child(i), x, o);
     return x;
   };
-  const lastBlock = (s: Scope, o: O): Scope => s.child(blocks).child(o.depth - 1);
+  const lastBlock = (s: Scope, { depth }: O): Scope => {
+    if (depth < 1) throw new Error(`A transformer has one block at least, but depth is ${depth}.`);
+    return s.child(blocks).child(depth - 1);
+  };
   /** The last block and the last norm, of all tokens or of those that `of` picks */
   const last = (s: Scope, x: Value, o: O, of?: (tokens: Value) => Value): Value =>
     layerNorm(s.child(norm), block(lastBlock(s, o), x, o, of), o.epsilon);

@@ -73,8 +73,10 @@ const gemm = op("Gemm", {
 });
 
 /** A product as Gemm's, on the CPU without its `transA`. */
-const weightGradient = (a: Value, b: Value, { alpha = 1, transA = 0, transB = 0 }: GemmAttributes): Value =>
-  transA && !transB && deviceOf(a, b) === "cpu" ? overRows(a, b, alpha) : Gemm(a, b, null, { alpha, transA, transB });
+function weightGradient(a: Value, b: Value, { alpha = 1, transA = 0, transB = 0 }: GemmAttributes): Value {
+  const slow = transA && !transB && deviceOf(a, b) === "cpu" && a.shape[0] !== 0;
+  return slow ? overRows(a, b, alpha) : Gemm(a, b, null, { alpha, transA, transB });
+}
 
 /**
  * α·aᵀ·b of a [M,I] and b [M,O]. The CPU's Gemm copies an operand that is to be transposed for every 128 columns of the other: to transpose the

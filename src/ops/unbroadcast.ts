@@ -11,7 +11,8 @@ export function unbroadcast(g: Value, x: Type): Value {
   const extra = g.shape.length - x.shape.length;
   const axes = g.shape.flatMap((d, i) => (i < extra || (x.shape[i - extra] === 1 && d !== 1) ? [i] : []));
   if (axes.length === 0) return g;
-  if (deviceOf(g) === "cpu" && axes.at(-1) === axes.length - 1 && axes.length < g.shape.length)
+  const leading = axes.at(-1) === axes.length - 1 && axes.length < g.shape.length;
+  if (deviceOf(g) === "cpu" && leading && !g.shape.includes(0))
     return Reshape(summedRows(g, axes.length), x.shape as number[]);
   const summed = ReduceSum(g, { axes, keepdims: extra ? 0 : 1 });
   return extra && summed.shape.length !== x.shape.length ? Reshape(summed, x.shape as number[]) : summed;

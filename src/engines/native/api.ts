@@ -77,7 +77,10 @@ const ortApi = {
   UpdateCUDAProviderOptions: [206, ["void *", "str *", "str *", "size_t"]],
   ReleaseCUDAProviderOptions: [208, ["void *"], "void"],
   GetTrainingApi: [219, ["uint32_t"], "void *"],
-  /** From 1.23 on: older libraries have nothing there. */
+} as const satisfies Record<string, readonly [number, readonly Argument[], string?]>;
+
+/** From 1.23 on: the tables of older libraries end before. */
+const laterApi = {
   SessionGetMemoryInfoForInputs: [380, ["void *", INOUT, "size_t"]],
 } as const satisfies Record<string, readonly [number, readonly Argument[], string?]>;
 
@@ -106,6 +109,8 @@ export interface Api {
   readonly handle: unknown;
   readonly version: string;
   readonly ort: Table<typeof ortApi>;
+  /** undefined: older than 1.23. */
+  readonly later?: Table<typeof laterApi>;
   /** undefined: built without training. */
   readonly training?: Table<typeof trainingApi>;
   readonly env: Pointer;
@@ -168,6 +173,7 @@ export function openApi(library: string): Api {
     handle,
     version,
     ort,
+    later: Number(version.split(".")[1]) >= 23 ? bind(pointer, laterApi) : undefined,
     training: trainingPointer ? bind(trainingPointer, trainingApi) : undefined,
     env: make(ort.CreateEnv, 3, "diptych"),
     allocator: make(ort.GetAllocatorWithDefaultOptions),

@@ -123,7 +123,8 @@ export async function deviceMemory(api: Api, settings: Settings): Promise<Memory
       total += aligned(t.data.byteLength);
       return offset;
     });
-    const [stage, piece] = [staging(total), allocate(total)];
+    const piece = allocate(total);
+    const stage = staging(total);
     tensors.forEach((t, i) => stage.buffer.set(bytesOf(t), offsets[i]));
     try {
       // to the library the staging is plain host memory; the driver knows by the address that it is page-locked

@@ -18,14 +18,15 @@ export async function openPortable(
   const { stepModel, initial } = artifacts;
   if (!stepModel) throw new Error("These artifacts hold no step_model.onnx; build them for the portable engine.");
   const session = await openModel(api, stepModel, settings);
-  let carried: Carried | undefined;
+  let [carried, graph]: [Carried?, StepGraph?] = [];
   try {
     carried = new Carried(memory, artifacts, { parameters: true });
-    const graph = new StepGraph(api, session, carried);
+    graph = new StepGraph(api, session, carried);
     return trainingSession(carried, settings.graphs ? await captured(graph, initial) : graph);
   } catch (error) {
+    if (graph) graph.release();
+    else api.ort.ReleaseSession(session);
     carried?.release();
-    api.ort.ReleaseSession(session);
     throw error;
   }
 }
@@ -35,6 +36,8 @@ export class StepGraph implements Packaging {
   private readonly bindings = new Map<number, Binding>();
   /** Inputs that nodes of another device read: on a card those of nodes that run on the CPU. */
   readonly elsewhere: ReadonlySet<string>;
+  /** On a device: what is bound in place of inputs that have been read. */
+  private readonly nothing?: Value;
 
   constructor(
     readonly api: Api,
@@ -43,23 +46,28 @@ export class StepGraph implements Packaging {
   ) {
     const { info } = carried.memory;
     this.elsewhere = new Set(info === undefined ? [] : readElsewhere(api, session, info));
+    this.nothing = info === undefined ? undefined : carried.memory.room({ dtype: "float32", shape: [1] });
   }
 
   /** The state's turn with these inputs. */
   bound(inputs: readonly Value[]): Binding {
     const { state, readings, manifest } = this.carried;
-    let binding = this.bindings.get(state.turn);
-    if (binding) {
-      if (this.elsewhere.size) this.bind(binding, (name) => this.elsewhere.has(name)); // binding copies them to where they are read
-    } else {
-      binding = new Binding(this.api, this.session);
-      this.bindings.set(state.turn, binding);
-      this.bind(binding, () => true);
-      for (const { output } of state.passages)
-        if (output) binding.output(output.name, output.at(state.side, state.batch));
-      for (const [i, name] of readings.names.entries()) binding.output(name, readings.values[i]!);
+    const known = this.bindings.get(state.turn);
+    const binding = known ?? new Binding(this.api, this.session);
+    try {
+      // what is read elsewhere is copied there by binding it
+      if (!known || this.elsewhere.size) this.bind(binding, (name) => !known || this.elsewhere.has(name));
+      if (!known) {
+        for (const { output } of state.passages)
+          if (output) binding.output(output.name, output.at(state.side, state.batch));
+        for (const [i, name] of readings.names.entries()) binding.output(name, readings.values[i]!);
+      }
+      for (const [i, { name }] of manifest.inputs.entries()) binding.input(name, inputs[i]!);
+    } catch (error) {
+      if (!known) binding.release();
+      throw error;
     }
-    for (const [i, { name }] of manifest.inputs.entries()) binding.input(name, inputs[i]!);
+    this.bindings.set(state.turn, binding);
     return binding;
   }
   private bind(binding: Binding, which: (name: string) => boolean): void {
@@ -68,19 +76,27 @@ export class StepGraph implements Packaging {
     for (const p of state.passages) if (which(p.name)) binding.input(p.name, p.input(state.side, state.batch));
   }
 
-  run(inputs: readonly Value[]): Promise<void> {
-    return this.api.call(this.api.ort.RunWithBinding, this.session, null, this.bound(inputs).pointer);
+  async run(inputs: readonly Value[]): Promise<void> {
+    const binding = this.bound(inputs);
+    try {
+      await this.api.call(this.api.ort.RunWithBinding, this.session, null, binding.pointer);
+    } finally {
+      // a binding holds on to what it reads: a batch would stay on the device until this turn comes again
+      if (this.nothing) for (const { name } of this.carried.manifest.inputs) binding.input(name, this.nothing);
+    }
   }
   release(): void {
     for (const b of this.bindings.values()) b.release();
+    this.nothing?.release();
     this.api.ort.ReleaseSession(this.session);
   }
 }
 
 function readElsewhere(api: Api, session: Pointer, memory: Pointer): string[] {
   const names = namesOf(api, session, "Input");
+  if (!api.later) return names; // an older library does not say: all are bound anew for each run
   const infos: (Pointer | null)[] = names.map(() => null);
-  api.check(api.ort.SessionGetMemoryInfoForInputs(session, infos, names.length));
+  api.check(api.later.SessionGetMemoryInfoForInputs(session, infos, names.length));
   const nameOf = (info: Pointer): string => textAt(api.make(api.ort.MemoryInfoGetName, info));
   return names.filter((_, i) => infos[i] && nameOf(infos[i]) !== nameOf(memory));
 }

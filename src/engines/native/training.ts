@@ -21,12 +21,13 @@ export async function openTraining(
   if (!trainingModel || !optimizerModel)
     throw new Error("These artifacts hold no training_model.onnx; build them for the training engine.");
 
-  const carried = new Carried(memory, artifacts, { parameters: false });
   const checkpoint = writeCheckpoint(divided(manifest, initial));
   const parameters = api.make(t.LoadCheckpointFromBuffer, checkpoint, checkpoint.byteLength);
   const options = sessionOptions(api, settings);
   const out: [Pointer | null] = [null];
+  let carried: Carried | undefined;
   try {
+    carried = new Carried(memory, artifacts, { parameters: false });
     await api.call(
       t.CreateTrainingSessionFromBuffer,
       api.env,
@@ -42,7 +43,7 @@ export async function openTraining(
     );
   } catch (error) {
     t.ReleaseCheckpointState(parameters);
-    carried.release();
+    carried?.release();
     throw error;
   } finally {
     api.ort.ReleaseSessionOptions(options);
