@@ -100,6 +100,8 @@ export const cacrRecipes = {
   },
   "cacr-r18w16-cifar10": {
     paper,
+    cost: "40 minutes, one thread of a busy machine",
+    expected: "kNN top1 45.3, one seed (at the start 30.1, raw pixels 39.3)",
     recipe: {
       ...anchor({ name: "cacr", tNeg: 0.9, hiddenDim: 128, view: anchorView }),
       summary: "CACR in the batch, ResNet-18 of width 16, four positives, 10,000 images of CIFAR-10",

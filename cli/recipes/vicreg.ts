@@ -25,6 +25,8 @@ export const vicregRecipes = {
   },
   "vicreg-r18w16-cifar10": {
     paper,
+    cost: "22 minutes, one thread of a busy machine",
+    expected: "kNN top1 45.9, one seed (at the start 30.1, raw pixels 39.3)",
     recipe: {
       ...anchor({
         name: "vicreg",

@@ -166,13 +166,12 @@ export class StateSet {
     for (const { info, kept } of this.slots) {
       const given = partsOf(info).filter(({ name }) => name in rest);
       if (given.length === 0) continue;
-      const now = this.memory.read(kept(this.side)); // parts that are not given stay
-      const views = viewsOf(info, now);
-      for (const { name, shape } of given) {
-        bytesOf(views[name]!).set(bytesOf(needed(rest, name, shape)));
-        delete rest[name];
-      }
-      this.memory.write(kept(this.side), now);
+      const place = kept(this.side);
+      const whole = info.parts
+        ? withParts(info, this.memory.read(place), given, rest)
+        : needed(rest, info.name, info.shape);
+      this.memory.write(place, whole);
+      for (const { name } of given) delete rest[name];
     }
     if (rest[stepName]) this.step = Number(rest[stepName].data[0]);
     delete rest[stepName];
@@ -182,6 +181,13 @@ export class StateSet {
   release(): void {
     for (const p of this.passages) p.release();
   }
+}
+
+/** A state of parts, those that are given overwritten. */
+function withParts(info: Slot["info"], state: Tensor, given: readonly Part[], tensors: Tensors): Tensor {
+  const views = viewsOf(info, state);
+  for (const { name, shape } of given) bytesOf(views[name]!).set(bytesOf(needed(tensors, name, shape)));
+  return state;
 }
 
 /** A tensor that must be there with this shape. */

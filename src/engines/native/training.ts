@@ -25,9 +25,7 @@ export async function openTraining(
   const parameters = api.make(t.LoadCheckpointFromBuffer, checkpoint, checkpoint.byteLength);
   const options = sessionOptions(api, settings);
   const out: [Pointer | null] = [null];
-  let carried: Carried | undefined;
   try {
-    carried = new Carried(memory, artifacts, { parameters: false });
     await api.call(
       t.CreateTrainingSessionFromBuffer,
       api.env,
@@ -43,12 +41,22 @@ export async function openTraining(
     );
   } catch (error) {
     t.ReleaseCheckpointState(parameters);
-    carried?.release();
     throw error;
   } finally {
     api.ort.ReleaseSessionOptions(options);
   }
   const session = out[0]!;
+  const release = (): void => {
+    t.ReleaseTrainingSession(session);
+    t.ReleaseCheckpointState(parameters);
+  };
+  let carried: Carried;
+  try {
+    carried = new Carried(memory, artifacts, { parameters: false }); // after the session, whose opening takes the most memory
+  } catch (error) {
+    release();
+    throw error;
+  }
   const { state, scalars, readings } = carried;
   const settle = (): void => api.check(t.LazyResetGrad(session)); // a step that follows a failed one starts from clean gradients
   settle();
@@ -69,9 +77,6 @@ export async function openTraining(
       },
     },
     settle,
-    release() {
-      t.ReleaseTrainingSession(session);
-      t.ReleaseCheckpointState(parameters);
-    },
+    release,
   });
 }
