@@ -1,9 +1,10 @@
 /** How parameters lie in the arithmetic between gradient and update: each by itself, or stacked with others that have the same options. */
+import { grouped } from "../src/grouped.js";
 import { constant, dims, type Operand, type Value } from "../src/onnx/graph.js";
 import { trimmed } from "../src/ops/index.js";
 import type { Parameter } from "../src/step.js";
 import type { Layout, Scope } from "./scope.js";
-import { alike, stacked, widthOf } from "./stack.js";
+import { stacked, widthOf } from "./stack.js";
 
 /** A parameter with the optimizer's options for it, and its share of the learning rate. */
 export interface Member {
@@ -34,7 +35,7 @@ export interface Group {
 export function groupsOf(members: readonly Member[], layout: Layout): Group[] {
   if (layout === "apart") return members.map(alone);
   const key = ({ parameter, options }: Member): string => JSON.stringify([widthOf(parameter.value), options]);
-  return alike(members, key).map((group, i) => together(`group${i}`, group));
+  return [...grouped(members, key).values()].map((group, i) => together(`group${i}`, group));
 }
 
 const alone = (member: Member): Group => ({

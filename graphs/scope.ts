@@ -1,8 +1,9 @@
 /** The one mutable object of graphs/: collects parameters, state and scalars while a graph is built. */
+import { grouped } from "../src/grouped.js";
 import { constant, dims, input, show, type Device, type Dialect, type Origin, type Value } from "../src/onnx/graph.js";
 import { Add, Cast, Mul, stopGradient, Sub, trimmed, untrimmed } from "../src/ops/index.js";
 import type { Every, Init, Parameter, Part, State } from "../src/step.js";
-import { alike, stacked, widthOf } from "./stack.js";
+import { stacked, widthOf } from "./stack.js";
 
 /** What the layers' products are computed in. */
 export type Compute = "float32" | "float16" | "bfloat16";
@@ -293,7 +294,7 @@ function taughtTogether(
   const known = [...parameters.values()].filter((p) => p.name.startsWith(`${root.student}.${child}.`));
   const named = known.map((p) => ({ name: root.teacher + p.name.slice(root.student.length), value: p.value }));
   const missing = named.filter(({ name }) => !taught.has(name));
-  for (const group of alike(missing, ({ value }) => widthOf(value))) {
+  for (const group of grouped(missing, ({ value }) => widthOf(value)).values()) {
     const students = group.map((p) => p.value);
     const { shape, join, part } = stacked(students);
     const parts = group.map(({ name, value }) => {
@@ -326,7 +327,7 @@ export function statesOf({ states }: Collected): State[] {
       if (rows) return { name, input, init, every, rows };
       return { name, input, init, every, parts, next: averages?.reduce(averaged, input) ?? next ?? input };
     }),
-    ...alike(averages, kind).map(averagedTogether),
+    ...[...grouped(averages, kind).values()].map(averagedTogether),
   ];
 }
 

@@ -40,13 +40,3 @@ export function stacked(values: readonly Value[]): Stack {
     },
   };
 }
-
-/** Lists of what has equal keys, in the order of their firsts. */
-export function alike<T>(items: Iterable<T>, keyOf: (item: T) => string | number): T[][] {
-  const lists = new Map<string | number, T[]>();
-  for (const item of items) {
-    const key = keyOf(item);
-    lists.set(key, [...(lists.get(key) ?? []), item]);
-  }
-  return [...lists.values()];
-}

@@ -1,5 +1,6 @@
 /** Runs augmentation graphs over batches of images: crops are copied out (mirrored where flipped), everything else happens in the graphs. */
 import type { Engine, Resident, Residents, Session } from "../engines/index.js";
+import { grouped } from "../grouped.js";
 import { sizeOf, type Tensors } from "../tensor.js";
 import type { Channels, ViewSpec } from "../views.js";
 import { channelsOf, type Image } from "./dataset.js";
@@ -68,7 +69,7 @@ export function augmenter<Draw extends Cut>(
       at,
     }));
     const most = Math.max(1, Math.floor(stackValues(engine) / (a.channels * a.size * a.size)));
-    const stacks = grouped(jobs, (j) => a.key(j.draw)).flatMap((group) => chunked(group, most));
+    const stacks = [...grouped(jobs, (j) => a.key(j.draw)).values()].flatMap((group) => chunked(group, most));
     return { stacks: stacks.map((some) => () => all.stack(some)), whole: all.whole };
   }
   async function made(plans: readonly ReturnType<typeof planned>[]): Promise<Resident[]> {
@@ -93,17 +94,6 @@ export function augmenter<Draw extends Cut>(
       for (const s of opened.values()) void s.then((v) => v.release());
     },
   };
-}
-
-function grouped<T>(items: readonly T[], key: (item: T) => string): T[][] {
-  const groups = new Map<string, T[]>();
-  for (const item of items) {
-    const k = key(item);
-    const known = groups.get(k);
-    if (known) known.push(item);
-    else groups.set(k, [item]);
-  }
-  return [...groups.values()];
 }
 
 /** Runs the jobs with so many started at once. */

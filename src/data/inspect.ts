@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import sharp from "sharp";
+import { grouped } from "../grouped.js";
 import { decode } from "./decode.js";
 import { imageFolder, openStore, splitFolder } from "./imageFolder.js";
 
@@ -105,14 +106,4 @@ async function countedSplits(root: string, names: readonly string[]): Promise<In
     splits[name || "."] = { images: d!.length, ...(classes && { classes }) };
   }
   return splits;
-}
-
-function grouped<T>(items: readonly T[], key: (item: T) => string): Map<string, T[]> {
-  const groups = new Map<string, T[]>();
-  for (const item of items) {
-    const group = groups.get(key(item));
-    if (group) group.push(item);
-    else groups.set(key(item), [item]);
-  }
-  return groups;
 }
